@@ -2,6 +2,8 @@
 //!
 //! Invariant: nothing here decides anything; `unsafe` lives in these files and in no other of the launcher.
 
+pub(crate) mod detach;
+pub(crate) mod hold;
 pub(crate) mod inherited;
 pub(crate) mod process;
 pub(crate) mod signal;
