@@ -59,7 +59,6 @@ pub enum LogTarget {
 }
 
 /// What a daemon needs to know before it starts.
-#[derive(Clone, Debug)]
 pub struct Config {
     /// Where its files are.
     pub paths: Paths,
@@ -69,6 +68,8 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// Where to log.
     pub log: LogTarget,
+    /// Called once, when the socket accepts connections.
+    pub on_ready: Box<dyn FnOnce()>,
 }
 
 /// Why [`run`] returned.
@@ -135,6 +136,6 @@ pub enum DaemonError {
 ///
 /// Takes the lock first; a process that does not get it returns [`Ended::LostTheRace`] at once.
 pub fn run(config: Config) -> Result<Ended, DaemonError> {
-    drop(config);
+    (config.on_ready)();
     Ok(Ended::Stopped)
 }

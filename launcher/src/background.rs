@@ -27,8 +27,14 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(20);
 /// A daemon that nobody asked for by name goes away after this many seconds without a lease.
 const IDLE_EXIT_SECONDS: u64 = 30 * 60;
 /// What the daemon needs from the environment. Nothing else of one project's shell gets into it.
-const DAEMON_ENV: &[&str] =
-    &[env_names::HOME, env_names::HOME_DIR, env_names::RUNTIME_DIR, env_names::TEMP_DIR, "PATH", "LANG"];
+const DAEMON_ENV: &[&str] = &[
+    env_names::HOME,
+    env_names::HOME_DIR,
+    env_names::RUNTIME_DIR,
+    env_names::TEMP_DIR,
+    "PATH",
+    "LANG",
+];
 
 /// Why there is still no daemon.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +66,9 @@ pub(crate) enum StartedBy {
 pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result<(), StartError> {
     let client = Client::new(places.socket());
     let failure = places.runtime.join("start.failed");
-    if by == StartedBy::Run && let Some(reason) = recent(&failure) {
+    if by == StartedBy::Run
+        && let Some(reason) = recent(&failure)
+    {
         return Err(StartError::FailedBefore(reason));
     }
     let deadline = now() + PATIENCE;
@@ -73,7 +81,8 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
             if client.is_reachable() {
                 return Ok(());
             }
-            return spawn_and_wait(context, by, deadline).inspect_err(|error| remember(&failure, error));
+            return spawn_and_wait(context, by, deadline)
+                .inspect_err(|error| remember(&failure, error));
         }
         if now() >= deadline {
             return Err(StartError::Silent);
@@ -85,7 +94,12 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
 
 /// The start lock, unless another launcher has it.
 fn try_lock(path: &Path) -> io::Result<Option<Flock<File>>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
@@ -98,18 +112,33 @@ fn try_lock(path: &Path) -> io::Result<Option<Flock<File>>> {
 fn spawn_and_wait(context: &Context, by: StartedBy, deadline: Instant) -> Result<(), StartError> {
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(["daemon", "start", "--background"]).env_clear();
+    command
+        .args(["daemon", "start", "--background"])
+        .env_clear();
     if by == StartedBy::Run {
         command.args(["--idle-exit", &IDLE_EXIT_SECONDS.to_string()]);
     }
-    command.envs(DAEMON_ENV.iter().filter_map(|name| context.var(name).map(|value| (name, value))));
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).current_dir("/").spawn()?;
+    command.envs(
+        DAEMON_ENV
+            .iter()
+            .filter_map(|name| context.var(name).map(|value| (name, value))),
+    );
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(writer)
+        .current_dir("/")
+        .spawn()?;
     // Our copy of the pipe's writing end goes with the command.
     drop(command);
     let said = read_until_closed(reader, deadline)?;
     // The process that we started ends as soon as the daemon is on its own.
     child.wait()?;
-    if said.is_empty() { Ok(()) } else { Err(StartError::Failed(said)) }
+    if said.is_empty() {
+        Ok(())
+    } else {
+        Err(StartError::Failed(said))
+    }
 }
 
 /// What is written into the pipe until its last writer closes it.
@@ -119,7 +148,10 @@ fn read_until_closed(mut reader: PipeReader, deadline: Instant) -> Result<String
     loop {
         let left = deadline.saturating_duration_since(now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut polled = [PollFd::new(std::os::fd::AsFd::as_fd(&reader), PollFlags::POLLIN)];
+        let mut polled = [PollFd::new(
+            std::os::fd::AsFd::as_fd(&reader),
+            PollFlags::POLLIN,
+        )];
         match poll(&mut polled, timeout) {
             Ok(0) => return Err(StartError::Silent),
             Ok(_) => {}
@@ -133,12 +165,15 @@ fn read_until_closed(mut reader: PipeReader, deadline: Instant) -> Result<String
         }
     }
     let said = String::from_utf8_lossy(&said);
-    Ok(said.trim().trim_start_matches("styxy: ").replace('\n', "; "))
+    Ok(said
+        .trim()
+        .trim_start_matches("styxy: ")
+        .replace('\n', "; "))
 }
 
 fn remember(path: &PathBuf, error: &StartError) {
     // Only a help for those who come next: without it they try for themselves.
-    let _ = fs::write(path, error.to_string());
+    drop(fs::write(path, error.to_string()));
 }
 
 fn recent(path: &Path) -> Option<String> {
@@ -146,12 +181,18 @@ fn recent(path: &Path) -> Option<String> {
     (age < PAUSE_AFTER_FAILURE).then(|| fs::read_to_string(path).unwrap_or_default())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a shell that waits for another process needs a clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a shell that waits for another process needs a clock"
+)]
 fn now() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "another launcher starts the daemon; the kernel has no event for `somebody listens on that path now`")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another launcher starts the daemon; the kernel has no event for `somebody listens on that path now`"
+)]
 fn nap(pause: Duration) {
     std::thread::sleep(pause);
 }

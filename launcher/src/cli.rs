@@ -16,7 +16,12 @@ Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is t
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "styxy", version, about = "Run development servers on ports of their own", disable_help_subcommand = true)]
+#[command(
+    name = "styxy",
+    version,
+    about = "Run development servers on ports of their own",
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -45,6 +50,10 @@ pub(crate) struct RunCli {
 
 /// What was typed after `styxy run`.
 #[derive(Clone, Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub(crate) struct RunArgs {
     /// Use this port if it is free (1024 to 65535)
     ///
@@ -70,7 +79,12 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "dry_run")]
     pub(crate) json: bool,
     /// The command and its arguments; everything after its name is the command's own
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -118,7 +132,10 @@ pub(crate) struct DaemonStatusArgs {
 fn unprivileged_port(text: &str) -> Result<Port, String> {
     let port: Port = text.parse().map_err(|error| format!("{error}"))?;
     if port.is_privileged() {
-        return Err("ports below 1024 are not handed out; run the command without styxy to use one".to_owned());
+        return Err(
+            "ports below 1024 are not handed out; run the command without styxy to use one"
+                .to_owned(),
+        );
     }
     Ok(port)
 }
@@ -127,14 +144,23 @@ fn known_service_type(text: &str) -> Result<ServiceType, String> {
     let known = |service_type: ServiceType| service_type.builtin().map(|_| service_type);
     text.parse().ok().and_then(known).ok_or_else(|| {
         let names: Vec<_> = BUILTIN_SERVICE_TYPES.iter().map(|spec| spec.name).collect();
-        format!("there is no such service type; known are {}", names.join(", "))
+        format!(
+            "there is no such service type; known are {}",
+            names.join(", ")
+        )
     })
 }
 
 fn service_name(text: &str) -> Result<String, String> {
     let valid = (1..=100).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if valid { Ok(text.to_owned()) } else { Err("a name is 1 to 100 letters, digits, `-`, `_` and `.`".to_owned()) }
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 100 letters, digits, `-`, `_` and `.`".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +170,10 @@ mod tests {
     use super::*;
 
     fn command(words: &[&str]) -> Vec<OsString> {
-        RunCli::try_parse_from([&["styxy run"], words].concat()).unwrap().run.command
+        RunCli::try_parse_from([&["styxy run"], words].concat())
+            .unwrap()
+            .run
+            .command
     }
 
     #[test]
@@ -156,9 +185,18 @@ mod tests {
     #[test]
     fn everything_after_the_command_name_is_the_commands_own() {
         assert_eq!(command(&["--", "npm", "run", "dev"]), ["npm", "run", "dev"]);
-        assert_eq!(command(&["--", "npm", "run", "dev", "--", "--port", "1"]), ["npm", "run", "dev", "--", "--port", "1"]);
-        assert_eq!(command(&["npm", "run", "dev", "--", "-q"]), ["npm", "run", "dev", "--", "-q"]);
-        assert_eq!(command(&["-q", "vite", "--port", "1", "--quiet"]), ["vite", "--port", "1", "--quiet"]);
+        assert_eq!(
+            command(&["--", "npm", "run", "dev", "--", "--port", "1"]),
+            ["npm", "run", "dev", "--", "--port", "1"]
+        );
+        assert_eq!(
+            command(&["npm", "run", "dev", "--", "-q"]),
+            ["npm", "run", "dev", "--", "-q"]
+        );
+        assert_eq!(
+            command(&["-q", "vite", "--port", "1", "--quiet"]),
+            ["vite", "--port", "1", "--quiet"]
+        );
         assert_eq!(command(&["--", "--weird"]), ["--weird"]);
         assert_eq!(command(&["x", "--help"]), ["x", "--help"]);
     }
@@ -166,15 +204,31 @@ mod tests {
     #[test]
     fn bad_values_are_told_with_the_value_and_the_remedy() {
         let error = |words: &[&str]| {
-            let error = RunCli::try_parse_from([&["styxy run"], words, &["--", "x"]].concat()).unwrap_err();
-            error.to_string().lines().next().unwrap_or_default().to_owned()
+            let error =
+                RunCli::try_parse_from([&["styxy run"], words, &["--", "x"]].concat()).unwrap_err();
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
         };
-        assert_eq!(error(&["--port", "0"]), "error: invalid value '0' for '--port <PORT>': not a port number from 1 to 65535");
-        assert_eq!(error(&["--port", "70000"]), "error: invalid value '70000' for '--port <PORT>': not a port number from 1 to 65535");
+        assert_eq!(
+            error(&["--port", "0"]),
+            "error: invalid value '0' for '--port <PORT>': not a port number from 1 to 65535"
+        );
+        assert_eq!(
+            error(&["--port", "70000"]),
+            "error: invalid value '70000' for '--port <PORT>': not a port number from 1 to 65535"
+        );
         assert_eq!(
             error(&["--port", "80"]),
             "error: invalid value '80' for '--port <PORT>': ports below 1024 are not handed out; run the command without styxy to use one"
         );
-        assert!(error(&["--type", "nonsense"]).contains("known are dev, api, database"), "{}", error(&["--type", "nonsense"]));
+        assert!(
+            error(&["--type", "nonsense"]).contains("known are dev, api, database"),
+            "{}",
+            error(&["--type", "nonsense"])
+        );
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use styxy_protocol::api::{self, AllocateRequest, AllocateResponse, ErrorResponse, ListenerReport, ReleaseResponse};
+use styxy_protocol::api::{
+    self, AllocateRequest, AllocateResponse, ErrorResponse, ListenerReport, ReleaseResponse,
+};
 
 /// A daemon that does not answer for this long is treated as absent.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -60,12 +62,17 @@ impl Client {
     }
 
     /// Asks for a port.
-    pub(crate) fn allocate(&self, request: &AllocateRequest) -> Result<AllocateResponse, ClientError> {
+    pub(crate) fn allocate(
+        &self,
+        request: &AllocateRequest,
+    ) -> Result<AllocateResponse, ClientError> {
         let answer: AllocateResponse = self.call("POST", api::ALLOCATE, Some(request))?;
         if answer.protocol == api::PROTOCOL {
             Ok(answer)
         } else {
-            Err(ClientError::OtherProtocol { theirs: answer.protocol })
+            Err(ClientError::OtherProtocol {
+                theirs: answer.protocol,
+            })
         }
     }
 
@@ -80,20 +87,39 @@ impl Client {
     }
 
     /// Tells that the tree bound a port.
-    pub(crate) fn report(&self, lease_id: &str, report: ListenerReport) -> Result<ReleaseResponse, ClientError> {
+    pub(crate) fn report(
+        &self,
+        lease_id: &str,
+        report: ListenerReport,
+    ) -> Result<ReleaseResponse, ClientError> {
         self.call("POST", &api::listeners_path(lease_id), Some(&report))
     }
 
-    fn call<A: DeserializeOwned>(&self, method: &str, path: &str, body: Option<&impl Serialize>) -> Result<A, ClientError> {
-        let body = body.map_or(Ok(Vec::new()), serde_json::to_vec).map_err(|error| ClientError::Garbled(error.to_string()))?;
-        let answer = exchange(&self.socket, method, path, &body)
-            .map_err(|source| ClientError::Unreachable { socket: self.socket.clone(), source })?;
-        let (status, body) = parse(&answer).ok_or_else(|| ClientError::Garbled("it is not an HTTP answer".to_owned()))?;
-        let garbled = |error: serde_json::Error| ClientError::Garbled(format!("status {status}: {error}"));
+    fn call<A: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<A, ClientError> {
+        let body = body
+            .map_or(Ok(Vec::new()), serde_json::to_vec)
+            .map_err(|error| ClientError::Garbled(error.to_string()))?;
+        let answer = exchange(&self.socket, method, path, &body).map_err(|source| {
+            ClientError::Unreachable {
+                socket: self.socket.clone(),
+                source,
+            }
+        })?;
+        let (status, body) = parse(&answer)
+            .ok_or_else(|| ClientError::Garbled("it is not an HTTP answer".to_owned()))?;
+        let garbled =
+            |error: serde_json::Error| ClientError::Garbled(format!("status {status}: {error}"));
         if (200..300).contains(&status) {
             serde_json::from_slice(body).map_err(garbled)
         } else {
-            Err(ClientError::Refused(Box::new(serde_json::from_slice(body).map_err(garbled)?)))
+            Err(ClientError::Refused(Box::new(
+                serde_json::from_slice(body).map_err(garbled)?,
+            )))
         }
     }
 }
@@ -130,14 +156,26 @@ mod tests {
     fn an_answer_is_a_status_and_a_body() {
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
         assert_eq!(parse(answer), Some((200, b"{}".as_slice())));
-        for broken in [b"".as_slice(), b"HTTP/1.1 200 OK\r\n", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 2\r\n\r\n"] {
+        for broken in [
+            b"".as_slice(),
+            b"HTTP/1.1 200 OK\r\n",
+            b"SSH-2.0-x\r\n\r\n",
+            b"HTTP/1.1 2\r\n\r\n",
+        ] {
             assert_eq!(parse(broken), None, "{}", String::from_utf8_lossy(broken));
         }
     }
 
     #[test]
     fn a_missing_daemon_is_told_with_its_socket() {
-        let error = Client::new("/nonexistent/sock".into()).release("x").unwrap_err();
-        assert!(error.to_string().starts_with("no daemon at `/nonexistent/sock`: "), "{error}");
+        let error = Client::new("/nonexistent/sock".into())
+            .release("x")
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no daemon at `/nonexistent/sock`: "),
+            "{error}"
+        );
     }
 }

@@ -24,10 +24,15 @@ pub(crate) struct Context {
 
 impl Context {
     /// Reads the process world.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads it"
+    )]
     pub(crate) fn read() -> Self {
         let env: Vec<_> = std::env::vars_os().collect();
-        let agent = env_names::AGENTS.iter().any(|name| env.iter().any(|(key, _)| key == name));
+        let agent = env_names::AGENTS
+            .iter()
+            .any(|name| env.iter().any(|(key, _)| key == name));
         Self {
             cwd: std::env::current_dir().ok(),
             pid: std::process::id(),
@@ -39,16 +44,22 @@ impl Context {
 
     /// The value of an environment variable.
     pub(crate) fn var(&self, name: &str) -> Option<&OsStr> {
-        self.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_os_str())
+        self.env
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_os_str())
     }
 
     /// The value of an environment variable that holds an absolute path; anything else counts as unset.
     pub(crate) fn path_var(&self, name: &str) -> Option<&Path> {
-        self.var(name).map(Path::new).filter(|path| path.is_absolute())
+        self.var(name)
+            .map(Path::new)
+            .filter(|path| path.is_absolute())
     }
 
     /// Whether the user turned styxy off.
     pub(crate) fn is_disabled(&self) -> bool {
-        self.var(env_names::DISABLE).is_some_and(|value| !value.is_empty() && value != "0")
+        self.var(env_names::DISABLE)
+            .is_some_and(|value| !value.is_empty() && value != "0")
     }
 }

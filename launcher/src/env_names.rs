@@ -8,7 +8,7 @@ pub(crate) const DISABLE: &str = "STYXY_DISABLE";
 pub(crate) const LEASE: &str = "STYXY_LEASE";
 /// The loader's list of libraries; ours is appended to the user's.
 pub(crate) const PRELOAD: &str = "LD_PRELOAD";
-/// AddressSanitizer's options; it refuses to start behind any preloaded library unless told otherwise.
+/// Options of the address sanitizer; it refuses to start behind any preloaded library unless told otherwise.
 pub(crate) const ASAN_OPTIONS: &str = "ASAN_OPTIONS";
 /// Where the session keeps sockets and the like (XDG Base Directory specification).
 pub(crate) const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
@@ -17,4 +17,10 @@ pub(crate) const TEMP_DIR: &str = "TMPDIR";
 /// The user's home directory.
 pub(crate) const HOME: &str = "HOME";
 /// Set by coding agents in the commands that they run; somebody reads stderr then, though it is no terminal.
-pub(crate) const AGENTS: &[&str] = &["CLAUDECODE", "CURSOR_AGENT", "CODEX_SANDBOX", "GEMINI_CLI", "AI_AGENT"];
+pub(crate) const AGENTS: &[&str] = &[
+    "CLAUDECODE",
+    "CURSOR_AGENT",
+    "CODEX_SANDBOX",
+    "GEMINI_CLI",
+    "AI_AGENT",
+];

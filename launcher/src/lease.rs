@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use styxy_daemon::kernel;
-use styxy_protocol::api::{AllocateRequest, Conflict, ErrorCode, Holder, ListenerReport};
+use styxy_protocol::api::{AllocateRequest, Conflict, ErrorCode, Holder};
 use styxy_protocol::{Port, ServiceType};
 
 use crate::background::{self, StartedBy};
@@ -15,7 +15,10 @@ use crate::places::{Places, PlacesError};
 const SPARES: u8 = 2;
 
 /// A holder that could not be seen.
-const UNKNOWN: Holder = Holder::Process { pid: None, command: None };
+const UNKNOWN: Holder = Holder::Process {
+    pid: None,
+    command: None,
+};
 
 /// What a run would like to have.
 #[derive(Clone, Debug)]
@@ -66,14 +69,17 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(client) = &self.client {
             // A daemon that cannot be told sees by itself that this process is gone.
-            let _ = client.release(&self.id);
+            drop(client.release(&self.id));
         }
     }
 }
 
 /// Only one port would do and it is taken.
 #[derive(Debug, thiserror::Error)]
-#[error("port {port} is taken{}; without `--strict` another one is used", crate::notice::holder(holder))]
+#[error(
+    "port {port} is taken{}; without `--strict` another one is used",
+    crate::notice::holder(holder)
+)]
 pub(crate) struct Taken {
     port: Port,
     holder: Holder,
@@ -84,7 +90,7 @@ pub(crate) struct Taken {
 pub(crate) enum Unmanaged {
     /// There is nowhere to meet the daemon.
     #[error("going on without the daemon: {0}")]
-    Places(#[from] PlacesError),
+    NoPlace(String),
     /// It cannot be started.
     #[error("going on without the daemon: {0}")]
     Start(#[from] background::StartError),
@@ -94,18 +100,34 @@ pub(crate) enum Unmanaged {
 }
 
 /// Asks the daemon, starting it if there is none.
-pub(crate) fn acquire(context: &Context, places: Result<&Places, PlacesError>, wish: &Wish) -> Result<(Lease, Option<Unmanaged>), Taken> {
+pub(crate) fn acquire(
+    context: &Context,
+    places: &Result<Places, PlacesError>,
+    wish: &Wish,
+) -> Result<(Lease, Option<Unmanaged>), Taken> {
     match (ask(context, places, wish), wish.wanted()) {
         (Ok(lease), _) => Ok((lease, None)),
-        (Err(Unmanaged::Client(ClientError::Refused(answer))), Some(port)) if answer.code == ErrorCode::PortTaken => {
-            Err(Taken { port, holder: answer.holder.unwrap_or(UNKNOWN) })
+        (Err(Unmanaged::Client(ClientError::Refused(answer))), Some(port))
+            if answer.code == ErrorCode::PortTaken =>
+        {
+            Err(Taken {
+                port,
+                holder: answer.holder.unwrap_or(UNKNOWN),
+            })
         }
         (Err(reason), _) => without_daemon(wish).map(|lease| (lease, Some(reason))),
     }
 }
 
-fn ask(context: &Context, places: Result<&Places, PlacesError>, wish: &Wish) -> Result<Lease, Unmanaged> {
-    let places = places?;
+fn ask(
+    context: &Context,
+    places: &Result<Places, PlacesError>,
+    wish: &Wish,
+) -> Result<Lease, Unmanaged> {
+    let places = match places {
+        Ok(places) => places,
+        Err(error) => return Err(Unmanaged::NoPlace(error.to_string())),
+    };
     let client = Client::new(places.socket());
     let request = request(context, wish);
     let answer = match client.allocate(&request) {
@@ -126,8 +148,15 @@ fn ask(context: &Context, places: Result<&Places, PlacesError>, wish: &Wish) -> 
 }
 
 /// Asks a daemon that runs already which port it would be, changing nothing.
-pub(crate) fn preview(context: &Context, places: Option<&Places>, wish: &Wish) -> Result<Lease, Taken> {
-    let request = AllocateRequest { dry_run: true, ..request(context, wish) };
+pub(crate) fn preview(
+    context: &Context,
+    places: Option<&Places>,
+    wish: &Wish,
+) -> Result<Lease, Taken> {
+    let request = AllocateRequest {
+        dry_run: true,
+        ..request(context, wish)
+    };
     match places.map(|places| Client::new(places.socket()).allocate(&request)) {
         Some(Ok(answer)) => Ok(Lease {
             id: String::new(),
@@ -149,7 +178,11 @@ fn request(context: &Context, wish: &Wish) -> AllocateRequest {
         instance_id: None,
         project_path: wish.worktree.as_deref().map(text),
         package_dir: wish.package_dir.as_deref().map(text),
-        preferred_port: if wish.strict { wish.wanted() } else { wish.asked },
+        preferred_port: if wish.strict {
+            wish.wanted()
+        } else {
+            wish.asked
+        },
         default_port: wish.default,
         strict: wish.strict,
         spare_ports: SPARES,
@@ -164,11 +197,22 @@ fn without_daemon(wish: &Wish) -> Result<Lease, Taken> {
     if let (true, Some(port)) = (wish.strict, wish.wanted())
         && !kernel::port_is_free(port)
     {
-        return Err(Taken { port, holder: UNKNOWN });
+        return Err(Taken {
+            port,
+            holder: UNKNOWN,
+        });
     }
-    let port = candidates(wish).find(|&port| kernel::port_is_free(port)).or_else(random_port);
+    let port = candidates(wish)
+        .find(|&port| kernel::port_is_free(port))
+        .or_else(random_port);
     let port = port.or(wish.wanted()).unwrap_or(LAST_RESORT);
-    let conflict = wish.wanted().filter(|&wanted| wanted != port).map(|port| Conflict { port, holder: UNKNOWN });
+    let conflict = wish
+        .wanted()
+        .filter(|&wanted| wanted != port)
+        .map(|port| Conflict {
+            port,
+            holder: UNKNOWN,
+        });
     Ok(Lease {
         id: random_id(),
         port,
@@ -183,18 +227,34 @@ fn without_daemon(wish: &Wish) -> Result<Lease, Taken> {
 const LAST_RESORT: Port = Port::new(3000).unwrap();
 
 fn candidates(wish: &Wish) -> impl Iterator<Item = Port> {
-    let after = wish.default.into_iter().flat_map(|default| (1..=9).filter_map(move |step| default.get().checked_add(step)));
-    let of_type = wish.service_type.builtin().into_iter().flat_map(|spec| spec.preferred_ports().chain(spec.range()));
-    wish.wanted().into_iter().chain(wish.default).chain(after.chain(of_type).filter_map(Port::new))
+    let after = wish
+        .default
+        .into_iter()
+        .flat_map(|default| (1..=9).filter_map(move |step| default.get().checked_add(step)));
+    let of_type = wish
+        .service_type
+        .builtin()
+        .into_iter()
+        .flat_map(|spec| spec.preferred_ports().chain(spec.range()));
+    wish.wanted()
+        .into_iter()
+        .chain(wish.default)
+        .chain(after.chain(of_type).filter_map(Port::new))
 }
 
 fn random_port() -> Option<Port> {
     let free = |port: &Port| kernel::port_is_free(*port);
-    portpicker::pick_unused_port().and_then(Port::new).filter(free)
+    portpicker::pick_unused_port()
+        .and_then(Port::new)
+        .filter(free)
 }
 
 /// An identifier nobody else has; the kernel makes one at every read (random(4)).
 fn random_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    if id.is_empty() { std::process::id().to_string() } else { id.trim().to_owned() }
+    if id.is_empty() {
+        std::process::id().to_string()
+    } else {
+        id.trim().to_owned()
+    }
 }

@@ -31,7 +31,10 @@ pub(crate) struct Notices {
 impl Notices {
     /// A voice of this volume.
     pub(crate) const fn new(volume: Volume) -> Self {
-        Self { volume, degraded: AtomicBool::new(false) }
+        Self {
+            volume,
+            degraded: AtomicBool::new(false),
+        }
     }
 
     /// Whether a line is owed when the service is ready.
@@ -59,26 +62,38 @@ impl Notices {
         if self.volume == Volume::Quiet {
             return;
         }
-        let holder = conflict.map(|conflict| holder(&conflict.holder)).unwrap_or_default();
+        let holder = conflict
+            .map(|conflict| holder(&conflict.holder))
+            .unwrap_or_default();
         match conflict.map(|conflict| &conflict.holder) {
             Some(Holder::Reserved { reason }) => {
-                line(&format!("✓ STYXY: Port {wanted} cannot be used ({}), auto-assigned port {got}", visible(reason)));
+                line(&format!(
+                    "✓ STYXY: Port {wanted} cannot be used ({}), auto-assigned port {got}",
+                    visible(reason)
+                ));
             }
-            _ => line(&format!("✓ STYXY: Port {wanted} was in use, auto-assigned port {got}{holder}")),
+            _ => line(&format!(
+                "✓ STYXY: Port {wanted} was in use, auto-assigned port {got}{holder}"
+            )),
         }
     }
 
     /// The port is the one that the service had last time rather than the tool's default.
     pub(crate) fn as_last_time(&self, default: Port, got: Port) {
         if self.volume != Volume::Quiet {
-            line(&format!("✓ STYXY: Using port {got} as last time (the default is {default})"));
+            line(&format!(
+                "✓ STYXY: Using port {got} as last time (the default is {default})"
+            ));
         }
     }
 
     /// The service accepts connections.
     pub(crate) fn ready(&self, port: Port, after: Duration) {
         if self.announces_readiness() {
-            line(&format!("✓ STYXY: ready on http://localhost:{port} ({:.1} s)", after.as_secs_f64()));
+            line(&format!(
+                "✓ STYXY: ready on http://localhost:{port} ({:.1} s)",
+                after.as_secs_f64()
+            ));
         }
     }
 }
@@ -92,9 +107,15 @@ pub(crate) fn fatal(what: &dyn fmt::Display) {
 pub(crate) fn holder(holder: &Holder) -> String {
     let mut text = String::new();
     match holder {
-        Holder::Lease { project_path, service_name, pid } => {
+        Holder::Lease {
+            project_path,
+            service_name,
+            pid,
+        } => {
             text.push_str(" (held by ");
-            text.push_str(&visible(service_name.as_deref().unwrap_or("another service")));
+            text.push_str(&visible(
+                service_name.as_deref().unwrap_or("another service"),
+            ));
             if let Some(path) = project_path {
                 let _ = write!(text, " of {}", visible(path));
             }
@@ -103,7 +124,10 @@ pub(crate) fn holder(holder: &Holder) -> String {
             }
             text.push(')');
         }
-        Holder::Process { pid: Some(pid), command } => {
+        Holder::Process {
+            pid: Some(pid),
+            command,
+        } => {
             let _ = write!(text, " (held by pid {pid}");
             if let Some(command) = command {
                 let _ = write!(text, ": {}", visible(command));
@@ -123,7 +147,9 @@ pub(crate) fn visible(text: &str) -> String {
             shown.push('…');
             break;
         }
-        if character.is_control() || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if character.is_control()
+            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             shown.extend(character.escape_unicode());
         } else {
             shown.push(character);
@@ -134,7 +160,7 @@ pub(crate) fn visible(text: &str) -> String {
 
 /// One write, so that lines of two runs on one terminal do not mix; a closed stderr is nobody's problem.
 fn line(text: &str) {
-    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+    drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
 #[cfg(test)]
@@ -143,16 +169,32 @@ mod tests {
 
     #[test]
     fn a_holder_is_named_as_far_as_it_is_known() {
-        let lease = Holder::Lease { project_path: Some("/a".into()), service_name: Some("vite".into()), pid: Some(7) };
+        let lease = Holder::Lease {
+            project_path: Some("/a".into()),
+            service_name: Some("vite".into()),
+            pid: Some(7),
+        };
         assert_eq!(holder(&lease), " (held by vite of /a, pid 7)");
-        let process = Holder::Process { pid: Some(9), command: Some("python3 -m http.server".into()) };
+        let process = Holder::Process {
+            pid: Some(9),
+            command: Some("python3 -m http.server".into()),
+        };
         assert_eq!(holder(&process), " (held by pid 9: python3 -m http.server)");
-        assert_eq!(holder(&Holder::Process { pid: None, command: None }), "");
+        assert_eq!(
+            holder(&Holder::Process {
+                pid: None,
+                command: None
+            }),
+            ""
+        );
     }
 
     #[test]
     fn what_comes_from_outside_cannot_move_the_cursor() {
-        assert_eq!(visible("a\u{1b}[2Jb\n\u{202e}"), "a\\u{1b}[2Jb\\u{a}\\u{202e}");
+        assert_eq!(
+            visible("a\u{1b}[2Jb\n\u{202e}"),
+            "a\\u{1b}[2Jb\\u{a}\\u{202e}"
+        );
         assert_eq!(visible(&"x".repeat(100)).chars().count(), 61);
     }
 }

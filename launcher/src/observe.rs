@@ -33,13 +33,17 @@ impl ProjectFiles {
     fn read_package(&self, dir: &Path) -> Option<Package> {
         let path = dir.join("package.json");
         let text = read_capped(&path, PACKAGE_LIMIT).unwrap_or_else(|problem| {
-            self.notes.borrow_mut().push(format!("`{}` is left aside: {problem}", path.display()));
+            self.notes
+                .borrow_mut()
+                .push(format!("`{}` is left aside: {problem}", path.display()));
             None
         })?;
         match Package::parse(&text) {
             Ok(package) => Some(package),
             Err(error) => {
-                self.notes.borrow_mut().push(format!("`{}` is left aside: {error}", path.display()));
+                self.notes
+                    .borrow_mut()
+                    .push(format!("`{}` is left aside: {error}", path.display()));
                 None
             }
         }
@@ -52,7 +56,9 @@ impl Project for ProjectFiles {
             return known.clone();
         }
         let package = self.read_package(dir);
-        self.packages.borrow_mut().insert(dir.to_owned(), package.clone());
+        self.packages
+            .borrow_mut()
+            .insert(dir.to_owned(), package.clone());
         package
     }
 
@@ -67,26 +73,52 @@ impl Project for ProjectFiles {
         }
         // Workspaces live one or two levels below the root (`packages/*`, `apps/*`); their globs are not needed for that.
         let below = |dir: &Path| {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten().take(WORKSPACE_LIMIT);
-            entries.map(|entry| entry.path()).filter(|path| path.file_name().is_some_and(|name| name != "node_modules") && path.is_dir())
+            let entries = fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .take(WORKSPACE_LIMIT);
+            entries.map(|entry| entry.path()).filter(|path| {
+                path.file_name().is_some_and(|name| name != "node_modules") && path.is_dir()
+            })
         };
-        let named = |dir: &PathBuf| self.package(dir).is_some_and(|package| package.name.as_deref() == Some(name));
-        below(root).find(&named).or_else(|| below(root).flat_map(|dir| below(&dir).collect::<Vec<_>>()).find(&named))
+        let named = |dir: &PathBuf| {
+            self.package(dir)
+                .is_some_and(|package| package.name.as_deref() == Some(name))
+        };
+        below(root).find(&named).or_else(|| {
+            below(root)
+                .flat_map(|dir| below(&dir).collect::<Vec<_>>())
+                .find(&named)
+        })
     }
 }
 
 /// The worktree that `dir` lies in: the nearest directory with a `.git`, else `dir` itself.
 pub(crate) fn worktree(dir: &Path) -> PathBuf {
-    dir.ancestors().find(|ancestor| ancestor.join(".git").exists()).unwrap_or(dir).to_owned()
+    dir.ancestors()
+        .find(|ancestor| ancestor.join(".git").exists())
+        .unwrap_or(dir)
+        .to_owned()
 }
 
 /// The text of a regular file. `Ok(None)` when there is none.
 pub(crate) fn read_capped(path: &Path, limit: u64) -> Result<Option<String>, String> {
     // O_NONBLOCK: opening a FIFO that somebody left there must not hang the run.
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
     let file = match opened {
         Ok(file) => file,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => return Err(error.to_string()),
     };
     let found = file.metadata().map_err(|error| error.to_string())?;
@@ -101,7 +133,9 @@ pub(crate) fn read_capped(path: &Path, limit: u64) -> Result<Option<String>, Str
 
 fn read_text(file: File, limit: u64) -> Result<String, String> {
     let mut text = String::new();
-    file.take(limit).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    file.take(limit)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     Ok(text)
 }
 
@@ -118,7 +152,10 @@ mod tests {
         assert!(files.package(temp.path()).is_none());
         let notes = files.take_notes();
         assert_eq!(notes.len(), 1, "{notes:?}");
-        assert!(notes[0].contains("package.json` is left aside: "), "{notes:?}");
+        assert!(
+            notes[0].contains("package.json` is left aside: "),
+            "{notes:?}"
+        );
     }
 
     #[test]
@@ -126,10 +163,16 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let fifo = temp.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(read_capped(&fifo, 10), Err("it is not a regular file".to_owned()));
+        assert_eq!(
+            read_capped(&fifo, 10),
+            Err("it is not a regular file".to_owned())
+        );
         let huge = temp.path().join("huge");
         fs::write(&huge, "x".repeat(11)).unwrap();
-        assert_eq!(read_capped(&huge, 10), Err("it is larger than 10 bytes".to_owned()));
+        assert_eq!(
+            read_capped(&huge, 10),
+            Err("it is larger than 10 bytes".to_owned())
+        );
         assert_eq!(read_capped(&temp.path().join("none"), 10), Ok(None));
     }
 
@@ -140,8 +183,14 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("package.json"), r#"{"name":"@acme/web"}"#).unwrap();
         let files = ProjectFiles::default();
-        assert_eq!(files.workspace_package(temp.path(), "@acme/web"), Some(dir.clone()));
-        assert_eq!(files.workspace_package(temp.path(), "packages/web"), Some(dir));
+        assert_eq!(
+            files.workspace_package(temp.path(), "@acme/web"),
+            Some(dir.clone())
+        );
+        assert_eq!(
+            files.workspace_package(temp.path(), "packages/web"),
+            Some(dir)
+        );
         assert_eq!(files.workspace_package(temp.path(), "other"), None);
     }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 /// Prints the text. Nobody reading (`styxy list | head -1`) is not an error.
 pub(crate) fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    drop(std::io::stdout().write_all(text.as_bytes()));
 }
 
 /// Prints a value as JSON, indented, with a line end.

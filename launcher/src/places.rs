@@ -73,7 +73,11 @@ pub(crate) fn home(context: &Context) -> Option<PathBuf> {
     context
         .path_var(env_names::HOME_DIR)
         .map(Path::to_owned)
-        .or_else(|| context.path_var(env_names::HOME).map(|home| home.join(".styxy")))
+        .or_else(|| {
+            context
+                .path_var(env_names::HOME)
+                .map(|home| home.join(".styxy"))
+        })
 }
 
 /// Where the runtime directory may be, best first. The parents must exist; the last component is ours to make.
@@ -83,7 +87,9 @@ fn runtime_bases(context: &Context) -> Vec<PathBuf> {
         bases.push(dir.join("styxy"));
     }
     bases.push(PathBuf::from(format!("/run/user/{}/styxy", context.uid)));
-    let temp = context.path_var(env_names::TEMP_DIR).unwrap_or(Path::new("/tmp"));
+    let temp = context
+        .path_var(env_names::TEMP_DIR)
+        .unwrap_or(Path::new("/tmp"));
     bases.push(temp.join(format!("styxy-{}", context.uid)));
     bases
 }
@@ -96,7 +102,9 @@ fn private_dir(path: &Path, uid: u32) -> io::Result<()> {
     }
     // No link is followed: somebody else could have put one into a shared temporary directory.
     let found = fs::symlink_metadata(path)?;
-    refusal(&found, uid).map_or(Ok(()), |why| Err(io::Error::new(io::ErrorKind::PermissionDenied, why)))
+    refusal(&found, uid).map_or(Ok(()), |why| {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
+    })
 }
 
 fn refusal(found: &Metadata, uid: u32) -> Option<&'static str> {
@@ -117,14 +125,21 @@ fn fits_a_socket(runtime: &Path) -> io::Result<()> {
     if length <= 107 {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidFilename, format!("is too long for a socket ({length} of 107 bytes)")))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidFilename,
+        format!("is too long for a socket ({length} of 107 bytes)"),
+    ))
 }
 
 /// A name for the runtime directory of this home: 64-bit FNV-1a of its path, which is stable across builds.
 fn directory_name(home: &Path) -> String {
-    let hash = home.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = home
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("{hash:016x}")
 }
 
@@ -137,7 +152,10 @@ mod tests {
 
     fn context(env: &[(&str, &Path)]) -> Context {
         Context {
-            env: env.iter().map(|(key, value)| (OsString::from(key), value.as_os_str().to_owned())).collect(),
+            env: env
+                .iter()
+                .map(|(key, value)| (OsString::from(key), value.as_os_str().to_owned()))
+                .collect(),
             cwd: None,
             pid: 1,
             uid: nix::unistd::Uid::effective().as_raw(),
@@ -148,8 +166,16 @@ mod tests {
     #[test]
     fn two_homes_never_share_a_runtime_directory() {
         let temp = tempfile::tempdir().unwrap();
-        let one = Places::find(&context(&[("STYXY_HOME", Path::new("/a")), ("XDG_RUNTIME_DIR", temp.path())])).unwrap();
-        let two = Places::find(&context(&[("STYXY_HOME", Path::new("/b")), ("XDG_RUNTIME_DIR", temp.path())])).unwrap();
+        let one = Places::find(&context(&[
+            ("STYXY_HOME", Path::new("/a")),
+            ("XDG_RUNTIME_DIR", temp.path()),
+        ]))
+        .unwrap();
+        let two = Places::find(&context(&[
+            ("STYXY_HOME", Path::new("/b")),
+            ("XDG_RUNTIME_DIR", temp.path()),
+        ]))
+        .unwrap();
         assert_ne!(one.runtime, two.runtime);
         assert!(one.runtime.starts_with(temp.path()) && one.runtime.is_dir());
         assert_eq!(fs::metadata(&one.runtime).unwrap().mode() & 0o777, 0o700);
@@ -162,7 +188,11 @@ mod tests {
         fs::create_dir_all(open.join("styxy")).unwrap();
         fs::set_permissions(open.join("styxy"), fs::Permissions::from_mode(0o777)).unwrap();
         fs::create_dir(&safe).unwrap();
-        let env = [("HOME", temp.path()), ("XDG_RUNTIME_DIR", open.as_path()), ("TMPDIR", safe.as_path())];
+        let env = [
+            ("HOME", temp.path()),
+            ("XDG_RUNTIME_DIR", open.as_path()),
+            ("TMPDIR", safe.as_path()),
+        ];
         let found = Places::find(&context(&env)).unwrap();
         assert!(!found.runtime.starts_with(&open), "{found:?}");
 
@@ -175,8 +205,14 @@ mod tests {
 
     #[test]
     fn without_a_home_there_is_no_place() {
-        assert!(matches!(Places::find(&context(&[])), Err(PlacesError::NoHome)));
-        assert!(matches!(Places::find(&context(&[("HOME", Path::new("relative"))])), Err(PlacesError::NoHome)));
+        assert!(matches!(
+            Places::find(&context(&[])),
+            Err(PlacesError::NoHome)
+        ));
+        assert!(matches!(
+            Places::find(&context(&[("HOME", Path::new("relative"))])),
+            Err(PlacesError::NoHome)
+        ));
     }
 
     #[test]
@@ -184,7 +220,11 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let long = temp.path().join("x".repeat(90));
         fs::create_dir(&long).unwrap();
-        let found = Places::find(&context(&[("HOME", temp.path()), ("XDG_RUNTIME_DIR", &long), ("TMPDIR", temp.path())]));
+        let found = Places::find(&context(&[
+            ("HOME", temp.path()),
+            ("XDG_RUNTIME_DIR", &long),
+            ("TMPDIR", temp.path()),
+        ]));
         assert!(!found.unwrap().runtime.starts_with(&long));
     }
 }

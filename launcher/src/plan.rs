@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 use styxy_protocol::{Port, ServiceType};
-use styxy_recipes::{Detection, Intercept, Outcome};
+use styxy_recipes::{Detection, Intercept, Outcome, Reach};
 
 use crate::env_names;
+use crate::lease::Wish;
 
 /// A command, ready to be run on its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,24 +21,48 @@ pub(crate) struct RunPlan {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Whether the preload library is put in.
     pub(crate) intercept: bool,
+    /// The tool cannot be told the port: only the library can move it there from the one that it wants.
+    pub(crate) redirects: bool,
+    /// Nobody knows what the command is; it may bind a port that nobody foresaw.
+    pub(crate) is_guess: bool,
     /// The port.
     pub(crate) port: Port,
 }
 
 /// Puts the port into the command as its recipe says.
-pub(crate) fn plan(detection: &Detection, command: &[OsString], port: Port, lease_id: &str) -> RunPlan {
+pub(crate) fn plan(
+    detection: &Detection,
+    command: &[OsString],
+    port: Port,
+    lease_id: &str,
+) -> RunPlan {
     let injection = detection.inject(port, command);
-    let mut env: Vec<(OsString, OsString)> =
-        injection.env.into_iter().map(|(name, value)| (OsString::from(name), value)).collect();
+    let mut env: Vec<(OsString, OsString)> = injection
+        .env
+        .into_iter()
+        .map(|(name, value)| (OsString::from(name), value))
+        .collect();
     if !lease_id.is_empty() {
         env.push((env_names::LEASE.into(), lease_id.into()));
     }
-    RunPlan { argv: injection.argv, env, intercept: detection.intercept == Intercept::Preload, port }
+    RunPlan {
+        argv: injection.argv,
+        env,
+        intercept: detection.intercept == Intercept::Preload,
+        redirects: injection.reach == Reach::None,
+        is_guess: detection.outcome == Outcome::Generic,
+        port,
+    }
 }
 
 /// The inherited environment with the plan's variables in it.
-pub(crate) fn environment(inherited: &[(OsString, OsString)], set: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
-    let kept = inherited.iter().filter(|(name, _)| !set.iter().any(|(other, _)| other == name));
+pub(crate) fn environment(
+    inherited: &[(OsString, OsString)],
+    set: &[(OsString, OsString)],
+) -> Vec<(OsString, OsString)> {
+    let kept = inherited
+        .iter()
+        .filter(|(name, _)| !set.iter().any(|(other, _)| other == name));
     kept.chain(set).cloned().collect()
 }
 
@@ -60,21 +85,34 @@ pub(crate) struct Report<'a> {
 
 impl<'a> Report<'a> {
     /// The report of a plan, or of a command that is left as it is when there is no plan.
-    pub(crate) fn new(detection: &'a Detection, name: &'a str, service_type: &'a ServiceType, asked: Option<Port>, command: &[OsString], plan: Option<&RunPlan>) -> Self {
+    pub(crate) fn new(
+        detection: &'a Detection,
+        wish: &'a Wish,
+        command: &[OsString],
+        plan: Option<&RunPlan>,
+    ) -> Self {
         let text = |word: &OsString| word.to_string_lossy().into_owned();
         Self {
             recipe: &detection.recipe,
             outcome: outcome_name(detection.outcome),
-            service_type,
-            service_name: name,
+            service_type: &wish.service_type,
+            service_name: &wish.name,
             why: &detection.why,
-            asked_port: asked,
-            default_port: detection.default_port,
+            asked_port: wish.asked,
+            default_port: wish.default,
             port: plan.map(|plan| plan.port),
             url: plan.map(|plan| format!("http://localhost:{}", plan.port)),
             intercept: plan.is_some_and(|plan| plan.intercept),
-            env: plan.iter().flat_map(|plan| &plan.env).map(|(name, value)| (text(name), text(value))).collect(),
-            argv: plan.map_or(command, |plan| &plan.argv).iter().map(text).collect(),
+            env: plan
+                .iter()
+                .flat_map(|plan| &plan.env)
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+            argv: plan
+                .map_or(command, |plan| &plan.argv)
+                .iter()
+                .map(text)
+                .collect(),
         }
     }
 
@@ -98,16 +136,29 @@ impl<'a> Report<'a> {
             row("env", &format!("{name}={}", quoted(value)));
         }
         if self.intercept {
-            row("net", "binds to other taken ports are moved to free ones (LD_PRELOAD)");
+            row(
+                "net",
+                "binds to other taken ports are moved to free ones (LD_PRELOAD)",
+            );
         }
-        row("command", &self.argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "));
+        row(
+            "command",
+            &self
+                .argv
+                .iter()
+                .map(|word| quoted(word))
+                .collect::<Vec<_>>()
+                .join(" "),
+        );
         text
     }
 
     fn port_remark(&self) -> String {
         match (self.asked_port, self.default_port) {
             (Some(asked), _) if Some(asked) != self.port => format!(" (asked for: {asked})"),
-            (None, Some(default)) if Some(default) != self.port => format!(" (the tool's own: {default})"),
+            (None, Some(default)) if Some(default) != self.port => {
+                format!(" (the tool's own: {default})")
+            }
             _ => String::new(),
         }
     }
@@ -126,10 +177,17 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
 /// A word as it could be typed in a shell.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=:./@%+,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// A command for display.
 pub(crate) fn command_line(argv: &[OsString]) -> String {
-    argv.iter().map(|word| quoted(&OsStr::to_string_lossy(word))).collect::<Vec<_>>().join(" ")
+    argv.iter()
+        .map(|word| quoted(&OsStr::to_string_lossy(word)))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -18,7 +18,8 @@ use crate::exit_codes;
 use crate::lease::{self, Lease, Wish};
 use crate::notice::{self, Notices, Volume};
 use crate::observe::{self, ProjectFiles};
-use crate::places::{self, Places, PlacesError};
+use crate::output;
+use crate::places::{self, Places};
 use crate::plan::{self, Report, RunPlan};
 use crate::supervise::{self, Job, SpawnError};
 use crate::tree::Tree;
@@ -70,7 +71,15 @@ fn understand(context: &Context, command: &[OsString], notices: &Notices) -> Det
     }
     let env = |name: &str| context.var(name).map(OsString::from);
     let cwd = context.cwd.as_deref().unwrap_or(Path::new("/nonexistent"));
-    let detection = detect(&catalog, &Command { argv: command, cwd, env: &env }, &files);
+    let detection = detect(
+        &catalog,
+        &Command {
+            argv: command,
+            cwd,
+            env: &env,
+        },
+        &files,
+    );
     for note in files.take_notes() {
         notices.warn(&note);
     }
@@ -79,10 +88,17 @@ fn understand(context: &Context, command: &[OsString], notices: &Notices) -> Det
 
 /// The user's own recipes; none of a project's files can name one.
 fn user_recipes(context: &Context, notices: &Notices) -> Vec<RecipeSource> {
-    let Some(dir) = places::home(context).map(|home| Places::recipes(&home)) else { return Vec::new() };
-    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let Some(dir) = places::home(context).map(|home| Places::recipes(&home)) else {
+        return Vec::new();
+    };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
     paths.sort();
     paths.truncate(RECIPE_FILES);
     let read = |path: PathBuf| match observe::read_capped(&path, RECIPE_LIMIT) {
@@ -98,7 +114,7 @@ fn user_recipes(context: &Context, notices: &Notices) -> Vec<RecipeSource> {
 /// A detection together with what the user said about it.
 struct Service {
     detection: Detection,
-    service_type: ServiceType,
+    kind: ServiceType,
     name: String,
     asked: Option<Port>,
     needs_port: bool,
@@ -108,8 +124,14 @@ impl Service {
     fn new(args: &RunArgs, detection: Detection) -> Self {
         let is_service = matches!(detection.outcome, Outcome::Service | Outcome::Generic);
         Self {
-            service_type: args.service_type.clone().unwrap_or_else(|| detection.service_type.clone()),
-            name: args.name.clone().unwrap_or_else(|| detection.service_name.clone()),
+            kind: args
+                .service_type
+                .clone()
+                .unwrap_or_else(|| detection.service_type.clone()),
+            name: args
+                .name
+                .clone()
+                .unwrap_or_else(|| detection.service_name.clone()),
             asked: args.port.or(detection.asked_port.map(|asked| asked.port)),
             // Who names a port or a type says that it is a service.
             needs_port: is_service || args.port.is_some() || args.service_type.is_some(),
@@ -118,9 +140,13 @@ impl Service {
     }
 
     fn wish(&self, context: &Context, args: &RunArgs) -> Wish {
-        let place = self.detection.package_dir.clone().or_else(|| context.cwd.clone());
+        let place = self
+            .detection
+            .package_dir
+            .clone()
+            .or_else(|| context.cwd.clone());
         Wish {
-            service_type: self.service_type.clone(),
+            service_type: self.kind.clone(),
             name: self.name.clone(),
             worktree: place.as_deref().map(observe::worktree),
             package_dir: place,
@@ -132,15 +158,29 @@ impl Service {
     }
 }
 
-fn dry_run(context: &Context, args: &RunArgs, service: &Service, wish: &Wish) -> Result<ExitCode, lease::Taken> {
+fn dry_run(
+    context: &Context,
+    args: &RunArgs,
+    service: &Service,
+    wish: &Wish,
+) -> Result<ExitCode, lease::Taken> {
     let plan = if service.needs_port {
         let lease = lease::preview(context, Places::find(context).ok().as_ref(), wish)?;
-        Some(plan::plan(&service.detection, &args.command, lease.port, ""))
+        Some(plan::plan(
+            &service.detection,
+            &args.command,
+            lease.port,
+            "",
+        ))
     } else {
         None
     };
     let report = Report::new(&service.detection, wish, &args.command, plan.as_ref());
-    crate::output::print(&if args.json { report.to_json() } else { report.to_text() });
+    if args.json {
+        output::print_json(&report);
+    } else {
+        output::print(&report.to_text());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,20 +193,28 @@ fn lease_and_start(
     notices: Notices,
 ) -> Result<ExitCode, lease::Taken> {
     let places = Places::find(context);
-    let (lease, unmanaged) = lease::acquire(context, places.as_ref(), wish)?;
+    let (lease, unmanaged) = lease::acquire(context, &places, wish)?;
     if let Some(reason) = &unmanaged {
         notices.degraded(reason);
     }
     announce(&notices, wish, &lease);
     let plan = plan::plan(&service.detection, &args.command, lease.port, &lease.id);
-    let tree = Tree::prepare(places.ok().as_ref(), lease, &plan, wish.wanted(), Arc::new(notices));
+    let tree = Tree::prepare(
+        places.ok().as_ref(),
+        lease,
+        &plan,
+        wish.wanted(),
+        Arc::new(notices),
+    );
     Ok(supervised(context, &plan, tree))
 }
 
 /// One line when the port is not the one that the tool or the user would have used.
 fn announce(notices: &Notices, wish: &Wish, lease: &Lease) {
     match (wish.asked, wish.default) {
-        (Some(wanted), _) if wanted != lease.port => notices.reassigned(wanted, lease.port, lease.conflict.as_ref()),
+        (Some(wanted), _) if wanted != lease.port => {
+            notices.reassigned(wanted, lease.port, lease.conflict.as_ref());
+        }
         (None, Some(default)) if default != lease.port => match &lease.conflict {
             Some(conflict) => notices.reassigned(default, lease.port, Some(conflict)),
             None => notices.as_last_time(default, lease.port),
@@ -180,7 +228,11 @@ fn supervised(context: &Context, plan: &RunPlan, mut tree: Tree) -> ExitCode {
     let mut set = plan.env.clone();
     set.extend(tree.variables(context));
     let env = plan::environment(&context.env, &set);
-    let job = Job { argv: &plan.argv, env: &env, grace: GRACE };
+    let job = Job {
+        argv: &plan.argv,
+        env: &env,
+        grace: GRACE,
+    };
     let ended = supervise::run(&job, &mut tree);
     // Before leaving: this process may end by a signal, and nothing would run after that.
     tree.release();
@@ -196,7 +248,10 @@ fn replaced_by(context: &Context, command: &[OsString]) -> ExitCode {
 }
 
 fn not_started(command: &[OsString], error: &SpawnError) -> ExitCode {
-    notice::fatal(&format_args!("`{}`: {error}", notice::visible(&command[0].to_string_lossy())));
+    notice::fatal(&format_args!(
+        "`{}`: {error}",
+        notice::visible(&command[0].to_string_lossy())
+    ));
     ExitCode::from(match error {
         SpawnError::NotFound => exit_codes::NOT_FOUND,
         SpawnError::NotExecutable(_) => exit_codes::NOT_EXECUTABLE,

@@ -43,23 +43,39 @@ impl Watch {
     /// Starts the thread. Without it (no memory, no thread) the run goes on and is just quieter.
     pub(crate) fn start(self) {
         let started = now();
-        let _ = thread::Builder::new().name("styxy-watch".to_owned()).stack_size(256 << 10).spawn(move || self.follow(started));
+        drop(
+            thread::Builder::new()
+                .name("styxy-watch".to_owned())
+                .stack_size(256 << 10)
+                .spawn(move || self.follow(started)),
+        );
     }
 
     fn follow(self, started: Instant) {
-        let mut announced: HashMap<u16, u16> =
-            self.session.table().entries().map(|entry| (entry.requested, entry.real)).collect();
+        let mut announced: HashMap<u16, u16> = self
+            .session
+            .table()
+            .entries()
+            .map(|entry| (entry.requested, entry.real))
+            .collect();
         let mut is_ready = !self.notices.announces_readiness();
         let mut watcher = TableWatcher::new(Arc::clone(&self.session));
         loop {
             for entry in watcher.wait() {
-                let (Some(requested), Some(port)) = (Port::new(entry.requested), Port::new(entry.real)) else { continue };
-                if announced.insert(entry.requested, entry.real) != Some(entry.real) && requested != port {
+                let (Some(requested), Some(port)) =
+                    (Port::new(entry.requested), Port::new(entry.real))
+                else {
+                    continue;
+                };
+                if announced.insert(entry.requested, entry.real) != Some(entry.real)
+                    && requested != port
+                {
                     self.notices.reassigned(requested, port, None);
                 }
                 self.report(ListenerReport { requested, port });
                 if !is_ready && self.is_the_service(entry) && comes_up(port) {
-                    self.notices.ready(port, now().saturating_duration_since(started));
+                    self.notices
+                        .ready(port, now().saturating_duration_since(started));
                     is_ready = true;
                 }
             }
@@ -67,7 +83,10 @@ impl Watch {
     }
 
     fn is_the_service(&self, entry: Entry) -> bool {
-        entry.bound && (self.any_port || entry.requested == self.port.get() || entry.real == self.port.get())
+        entry.bound
+            && (self.any_port
+                || entry.requested == self.port.get()
+                || entry.real == self.port.get())
     }
 
     /// The lease's own port needs no report: the daemon looks for a listener on it anyway.
@@ -76,21 +95,32 @@ impl Watch {
             && (report.port != self.port || report.requested != self.port)
         {
             // A daemon that is gone learns of the listener from the kernel when it matters.
-            let _ = client.report(&self.lease_id, report);
+            drop(client.report(&self.lease_id, report));
         }
     }
 }
 
 /// Keeps a lease alive that the daemon cannot watch, for as long as this process lives.
 pub(crate) fn start_heartbeat(lease: &Lease) {
-    let (Some(seconds), Some(client), id) = (lease.heartbeat_seconds, lease.client.clone(), lease.id.clone()) else { return };
+    let (Some(seconds), Some(client), id) = (
+        lease.heartbeat_seconds,
+        lease.client.clone(),
+        lease.id.clone(),
+    ) else {
+        return;
+    };
     let period = Duration::from_secs(u64::from(seconds.max(1)));
-    let _ = thread::Builder::new().name("styxy-heartbeat".to_owned()).stack_size(256 << 10).spawn(move || {
-        loop {
-            thread::park_timeout(period);
-            let _ = client.heartbeat(&id);
-        }
-    });
+    drop(
+        thread::Builder::new()
+            .name("styxy-heartbeat".to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || {
+                loop {
+                    thread::park_timeout(period);
+                    drop(client.heartbeat(&id));
+                }
+            }),
+    );
 }
 
 /// Whether somebody listens on the port within a while.
@@ -107,7 +137,10 @@ fn comes_up(port: Port) -> bool {
     false
 }
 
-#[expect(clippy::disallowed_methods, reason = "the time to readiness is shown to the user; nothing is decided by it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time to readiness is shown to the user; nothing is decided by it"
+)]
 fn now() -> Instant {
     Instant::now()
 }

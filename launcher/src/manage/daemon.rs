@@ -40,9 +40,14 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
 fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
     let socket = places.socket();
-    let config = config(places, args, LogTarget::Stderr, Box::new(move || {
-        output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
-    }));
+    let config = config(
+        places,
+        args,
+        LogTarget::Stderr,
+        Box::new(move || {
+            output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
+        }),
+    );
     match styxy_daemon::run(config) {
         Ok(Ended::LostTheRace) => already_running(places),
         Ok(Ended::Stopped | Ended::Idle) => ExitCode::SUCCESS,
@@ -60,7 +65,7 @@ fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     let log = LogTarget::File(places.home.join("daemon.log"));
     let on_ready = || {
         // If the null device cannot be opened, whoever waits goes on after its time is up.
-        let _ = detach::silence_stderr();
+        drop(detach::silence_stderr());
     };
     match styxy_daemon::run(config(places, args, log, Box::new(on_ready))) {
         Ok(_) => ExitCode::SUCCESS,
@@ -68,9 +73,17 @@ fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     }
 }
 
-fn config(places: &Places, args: &DaemonStartArgs, log: LogTarget, on_ready: Box<dyn FnOnce()>) -> Config {
+fn config(
+    places: &Places,
+    args: &DaemonStartArgs,
+    log: LogTarget,
+    on_ready: Box<dyn FnOnce()>,
+) -> Config {
     Config {
-        paths: Paths { runtime_dir: places.runtime.clone(), state_dir: places.home.clone() },
+        paths: Paths {
+            runtime_dir: places.runtime.clone(),
+            state_dir: places.home.clone(),
+        },
         version: env!("CARGO_PKG_VERSION"),
         idle_exit: args.idle_exit.map(Duration::from_secs),
         log,
@@ -80,7 +93,10 @@ fn config(places: &Places, args: &DaemonStartArgs, log: LogTarget, on_ready: Box
 
 fn already_running(places: &Places) -> ExitCode {
     match ask(&places.socket()) {
-        Ok(status) => output::print(&format!("Styxy daemon is already running (PID: {})\n", status.pid)),
+        Ok(status) => output::print(&format!(
+            "Styxy daemon is already running (PID: {})\n",
+            status.pid
+        )),
         Err(_) => output::print("Styxy daemon is already running\n"),
     }
     ExitCode::SUCCESS
@@ -95,7 +111,10 @@ fn start_detached(context: &Context, places: &Places) -> ExitCode {
     }
     match ask(&places.socket()) {
         Ok(status) => {
-            output::print(&format!("Daemon started in background (PID: {})\n", status.pid));
+            output::print(&format!(
+                "Daemon started in background (PID: {})\n",
+                status.pid
+            ));
             ExitCode::SUCCESS
         }
         Err(error) => super::failed(&error),
@@ -113,13 +132,17 @@ fn stop(places: &Places) -> ExitCode {
         Err(error) => return super::failed(&error),
     };
     if let Err(error) = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM) {
-        return super::failed(&format_args!("cannot stop the daemon (PID: {pid}): {error}"));
+        return super::failed(&format_args!(
+            "cannot stop the daemon (PID: {pid}): {error}"
+        ));
     }
     let client = Client::new(places.socket());
     let deadline = now() + STOP_PATIENCE;
     while client.is_reachable() {
         if now() >= deadline {
-            return super::failed(&format_args!("the daemon (PID: {pid}) was asked to stop and still runs"));
+            return super::failed(&format_args!(
+                "the daemon (PID: {pid}) was asked to stop and still runs"
+            ));
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
@@ -131,7 +154,11 @@ fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
     let status = match ask(&places.socket()) {
         Ok(status) => status,
         Err(RemoteError::NotRunning) => {
-            output::print(if args.json { "{\"status\":\"stopped\"}\n" } else { "Status: Stopped\n" });
+            output::print(if args.json {
+                "{\"status\":\"stopped\"}\n"
+            } else {
+                "Status: Stopped\n"
+            });
             return ExitCode::SUCCESS;
         }
         Err(error) => return super::failed(&error),
@@ -169,7 +196,10 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-#[expect(clippy::disallowed_methods, reason = "a shell that waits for another process needs a clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a shell that waits for another process needs a clock"
+)]
 fn now() -> Instant {
     Instant::now()
 }

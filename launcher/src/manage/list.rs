@@ -35,12 +35,22 @@ fn table(leases: &[Allocation]) -> String {
     if leases.is_empty() {
         return "No active port allocations\n".to_owned();
     }
-    let mut rows = vec![["PORT", "TYPE", "NAME", "STATE", "PID", "PROJECT", "COMMAND"].map(str::to_owned)];
+    let mut rows =
+        vec![["PORT", "TYPE", "NAME", "STATE", "PID", "PROJECT", "COMMAND"].map(str::to_owned)];
     rows.extend(leases.iter().map(row));
-    let widths: Vec<usize> =
-        (0..6).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..6)
+        .map(|column| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
     let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}  "));
         format!("{}{}\n", cells.collect::<String>(), row[6])
     };
     rows.iter().map(line).collect()
@@ -54,7 +64,11 @@ fn row(lease: &Allocation) -> [String; 7] {
         LeaseState::Detached => "detached",
     };
     let mut port = lease.port.to_string();
-    for listener in lease.listeners.iter().filter(|listener| listener.port != lease.port) {
+    for listener in lease
+        .listeners
+        .iter()
+        .filter(|listener| listener.port != lease.port)
+    {
         port = format!("{port},{}", listener.port);
     }
     [
@@ -62,7 +76,9 @@ fn row(lease: &Allocation) -> [String; 7] {
         lease.service_type.to_string(),
         or_dash(lease.service_name.as_deref()),
         state.to_owned(),
-        lease.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        lease
+            .pid
+            .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
         or_dash(lease.project_path.as_deref()),
         or_dash(lease.command.as_deref()),
     ]
@@ -91,8 +107,14 @@ mod tests {
             allocated_at: 0,
             state: LeaseState::Listening,
             listeners: vec![
-                ListenerReport { requested: port(6006), port: port(6006) },
-                ListenerReport { requested: port(24678), port: port(20000) },
+                ListenerReport {
+                    requested: port(6006),
+                    port: port(6006),
+                },
+                ListenerReport {
+                    requested: port(24678),
+                    port: port(20000),
+                },
             ],
         };
         insta::assert_snapshot!(table(&[lease]), @r"

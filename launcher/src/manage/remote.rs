@@ -25,10 +25,27 @@ pub(crate) enum RemoteError {
 
 /// The answer to `GET path` of the daemon at this socket.
 pub(crate) fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, RemoteError> {
-    let client = reqwest::Client::builder().unix_socket(socket).timeout(PATIENCE).build()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let client = reqwest::Client::builder()
+        .unix_socket(socket)
+        .timeout(PATIENCE)
+        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let answer = runtime.block_on(async {
-        client.get(format!("http://styxy{path}")).send().await?.error_for_status()?.json().await
+        client
+            .get(format!("http://styxy{path}"))
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await
     });
-    answer.map_err(|error: reqwest::Error| if error.is_connect() { RemoteError::NotRunning } else { error.into() })
+    answer.map_err(|error: reqwest::Error| {
+        if error.is_connect() {
+            RemoteError::NotRunning
+        } else {
+            error.into()
+        }
+    })
 }

@@ -1,5 +1,7 @@
 //! Turning a freshly started process into a background one.
 
+#![expect(unsafe_code, reason = "system calls that have no safe wrapper")]
+
 use std::fs::OpenOptions;
 use std::io;
 

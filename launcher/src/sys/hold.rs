@@ -5,6 +5,8 @@
 //! that sets it too (nearly every server does, and the preload library does it for the rest) can bind beside it.
 //! It accepts no connections and dies with the launcher.
 
+#![expect(unsafe_code, reason = "system calls that have no safe wrapper")]
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
@@ -63,7 +65,14 @@ fn bind_any(socket: &impl AsFd, family: AddressFamily, port: Port) -> Result<(),
             sin6_scope_id: 0,
         };
         // SAFETY: the kernel reads one sockaddr_in6, which lives until the call returns.
-        unsafe { libc::syscall(libc::SYS_bind, fd, &raw const address, size_of_val(&address)) }
+        unsafe {
+            libc::syscall(
+                libc::SYS_bind,
+                fd,
+                &raw const address,
+                size_of_val(&address),
+            )
+        }
     } else {
         let address = libc::sockaddr_in {
             sin_family: family as libc::sa_family_t,
@@ -72,7 +81,14 @@ fn bind_any(socket: &impl AsFd, family: AddressFamily, port: Port) -> Result<(),
             sin_zero: [0; 8],
         };
         // SAFETY: the kernel reads one sockaddr_in, which lives until the call returns.
-        unsafe { libc::syscall(libc::SYS_bind, fd, &raw const address, size_of_val(&address)) }
+        unsafe {
+            libc::syscall(
+                libc::SYS_bind,
+                fd,
+                &raw const address,
+                size_of_val(&address),
+            )
+        }
     };
     Errno::result(result).map(drop)
 }
@@ -92,8 +108,17 @@ mod tests {
     fn a_held_port_is_open_to_a_server_that_reuses_addresses_and_closed_to_others() {
         let port = free_port();
         let _hold = Hold::take(port).unwrap();
-        let plain = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).unwrap();
-        assert_eq!(bind_any(&plain, AddressFamily::Inet, port), Err(Errno::EADDRINUSE));
+        let plain = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )
+        .unwrap();
+        assert_eq!(
+            bind_any(&plain, AddressFamily::Inet, port),
+            Err(Errno::EADDRINUSE)
+        );
         // The standard library sets SO_REUSEADDR, as nearly every server does.
         let _server = TcpListener::bind(("127.0.0.1", port.get())).unwrap();
     }
@@ -103,7 +128,11 @@ mod tests {
         for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let port = Port::new(listener.local_addr().unwrap().port()).unwrap();
-            assert_eq!(Hold::take(port).unwrap_err().raw_os_error(), Some(libc::EADDRINUSE), "{address}");
+            assert_eq!(
+                Hold::take(port).unwrap_err().raw_os_error(),
+                Some(libc::EADDRINUSE),
+                "{address}"
+            );
         }
     }
 }
