@@ -4,8 +4,11 @@
 //! (`kernel`), remembers (`journal`) or talks (`server`). Invariant: a port is in at most one live lease,
 //! and every change is in the journal before the client that asked for it gets its answer.
 
+mod allocator;
 pub mod browser_ports;
+mod journal;
 pub mod kernel;
+pub mod placement;
 
 use std::io;
 use std::path::PathBuf;
