@@ -24,10 +24,8 @@ use styxy_protocol::api::ListenerReport;
 use crate::kernel::ProcessIdentity;
 use crate::placement::{Placement, SPARES};
 
-pub(crate) use grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal};
-pub(crate) use lease::{
-    Hold, Identity, Lease, LeaseId, LeaseIdError, Owner, Record, UNWATCHED_TTL,
-};
+pub(crate) use grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal, holder};
+pub(crate) use lease::{Hold, Identity, Lease, LeaseId, LeaseIdError, Owner, Record};
 
 /// How many services' last ports are remembered; beyond that the oldest is forgotten.
 const MAX_STICKY: usize = 4096;

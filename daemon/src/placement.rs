@@ -65,7 +65,7 @@ impl Placement {
     /// The first of these ports that may be handed out and for which `is_free` holds.
     pub fn first_free(
         &self,
-        candidates: impl Iterator<Item = Port> + Clone,
+        candidates: &(impl Iterator<Item = Port> + Clone),
         is_free: impl Fn(Port) -> bool,
     ) -> Option<Port> {
         let find = |rule: Option<Reserved>| {
@@ -89,10 +89,9 @@ pub struct Wishes {
 
 /// Every port that the service may get, in the order in which they are tried; some come twice.
 pub fn candidates(wishes: Wishes, spec: &ServiceTypeSpec) -> impl Iterator<Item = Port> + Clone {
-    let wished = [wishes.asked, wishes.last, wishes.default];
+    let own = [wishes.asked, wishes.last, wishes.default];
     let neighbours = wishes.default.map(|default| neighbours(default.get()));
-    wished
-        .into_iter()
+    own.into_iter()
         .flatten()
         .chain(neighbours.into_iter().flatten().filter_map(Port::new))
         .chain(spec.preferred_ports().filter_map(Port::new))
@@ -191,12 +190,12 @@ mod tests {
     #[test]
     fn an_ephemeral_port_is_better_than_none_but_nothing_else_is() {
         let everything = Placement::new(1024..=65535);
-        let free = everything.first_free([port(80), port(6000), port(3000)].into_iter(), |_| true);
+        let free = everything.first_free(&[port(80), port(6000), port(3000)].into_iter(), |_| true);
         assert_eq!(free, Some(port(3000)));
         let some = Placement::new(3000..=3099);
-        let free = some.first_free([port(3000), port(4000)].into_iter(), |_| true);
+        let free = some.first_free(&[port(3000), port(4000)].into_iter(), |_| true);
         assert_eq!(free, Some(port(4000)));
-        let free = some.first_free([port(80), port(6000)].into_iter(), |_| true);
+        let free = some.first_free(&[port(80), port(6000)].into_iter(), |_| true);
         assert_eq!(free, None);
     }
 

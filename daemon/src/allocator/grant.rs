@@ -8,7 +8,7 @@ use styxy_protocol::{Instances, Port, ServiceType, ServiceTypeSpec};
 
 use super::Allocator;
 use super::lease::{Hold, Identity, Lease, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
-use crate::placement::{Wishes, candidates, spares_from};
+use crate::placement::{Reserved, Wishes, candidates, spares_from};
 
 /// How many leases one process may have: far more than any tool needs, far fewer than a range has room for.
 pub(crate) const MAX_LEASES_PER_OWNER: usize = 64;
@@ -145,8 +145,8 @@ impl Allocator {
     ) -> Result<Port, Refusal> {
         if request.strict {
             let port = request.preferred_port.ok_or(Refusal::StrictWithoutPort)?;
-            let free = self.placement.first_free(std::iter::once(port), is_free);
-            return free.ok_or_else(|| Refusal::Taken(self.conflict_about(port)));
+            let free = self.placement.first_free(&std::iter::once(port), is_free);
+            return free.ok_or_else(|| Refusal::Taken(self.conflict_about(port, request.strict)));
         }
         let wishes = Wishes {
             asked: request.preferred_port,
@@ -154,7 +154,7 @@ impl Allocator {
             default: request.default_port,
         };
         self.placement
-            .first_free(candidates(wishes, spec), is_free)
+            .first_free(&candidates(wishes, spec), is_free)
             .ok_or_else(|| self.exhausted(spec))
     }
 
@@ -175,12 +175,15 @@ impl Allocator {
             None if self.last_port(identity) == Some(given) => return None,
             None => request.default_port?,
         };
-        (wanted != given).then(|| self.conflict_about(wanted))
+        (wanted != given).then(|| self.conflict_about(wanted, false))
     }
 
-    fn conflict_about(&self, port: Port) -> Conflict {
+    /// Who has this port. A `strict` request may have an ephemeral one, so that is not what stood against it.
+    fn conflict_about(&self, port: Port, strict: bool) -> Conflict {
         let lease = self.by_port.get(&port).and_then(|id| self.leases.get(id));
-        let holder = match (lease, self.placement.reserved(port)) {
+        let reserved = self.placement.reserved(port);
+        let reserved = reserved.filter(|reserved| !(strict && *reserved == Reserved::Ephemeral));
+        let holder = match (lease, reserved) {
             (Some(lease), _) => holder(lease),
             (None, Some(reserved)) => Holder::Reserved {
                 reason: reserved.to_string(),
@@ -199,7 +202,7 @@ impl Allocator {
         let mut start = self.next_spare;
         while spares.len() < usize::from(count) {
             let usable = |port: Port| port != main && !spares.contains(&port) && is_free(port);
-            let Some(port) = self.placement.first_free(spares_from(start), usable) else {
+            let Some(port) = self.placement.first_free(&spares_from(start), usable) else {
                 break;
             };
             start = port.get() + 1;
@@ -282,7 +285,8 @@ fn lease(
     }
 }
 
-fn holder(lease: &Lease) -> Holder {
+/// A lease as the holder of a port.
+pub(crate) fn holder(lease: &Lease) -> Holder {
     Holder::Lease {
         project_path: lease.project_path.clone(),
         service_name: lease.service_name.clone(),

@@ -15,7 +15,7 @@ use crate::kernel::ProcessIdentity;
 /// How long a lease without a process lives after its last heartbeat or listener.
 pub(crate) const TTL: Duration = Duration::from_hours(24);
 /// The same for a lease whose process exists but cannot be watched; its client sends heartbeats.
-pub(crate) const UNWATCHED_TTL: Duration = Duration::from_secs(60);
+pub(crate) const UNWATCHED_TTL: Duration = Duration::from_mins(1);
 
 /// The name of a lease: a random UUID (version 4), `lock_id` on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

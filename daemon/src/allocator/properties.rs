@@ -17,17 +17,20 @@ use crate::kernel::ProcessIdentity;
 
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    service_type: &'static str,
+    project: u8,
+    preferred: Option<u16>,
+    default: Option<u16>,
+    spares: u8,
+    strict: bool,
+    owner: u32,
+}
+
 #[derive(Clone, Debug)]
 enum Event {
-    Allocate {
-        service_type: &'static str,
-        project: u8,
-        preferred: Option<u16>,
-        default: Option<u16>,
-        spares: u8,
-        strict: bool,
-        owner: u32,
-    },
+    Allocate(Ask),
     Release(prop::sample::Index),
     Renew(prop::sample::Index),
     OwnerEnds(u32),
@@ -38,6 +41,37 @@ enum Event {
     TimePasses(u32),
     DaemonRestarts,
     MachineRestarts,
+}
+
+impl Ask {
+    fn request(&self) -> AllocateRequest {
+        AllocateRequest {
+            service_type: self.service_type.parse().expect("a valid name"),
+            service_name: None,
+            instance_id: None,
+            project_path: Some(format!("/project/{}", self.project)),
+            package_dir: None,
+            preferred_port: self.preferred.and_then(Port::new),
+            default_port: self.default.and_then(Port::new),
+            strict: self.strict,
+            spare_ports: self.spares,
+            pid: None,
+            command: None,
+            dry_run: false,
+        }
+    }
+
+    fn owner(&self, start_time: u64) -> OwnerKind {
+        let pid = self.owner;
+        match pid {
+            0 => OwnerKind::Nobody,
+            1 => OwnerKind::Unwatched(1),
+            _ => OwnerKind::Watched(Owner {
+                process: ProcessIdentity { pid, start_time },
+                session: 1,
+            }),
+        }
+    }
 }
 
 /// Few ports, so that they collide.
@@ -56,14 +90,16 @@ fn any_event() -> impl Strategy<Value = Event> {
         0..6_u32,
     );
     let allocate = allocate.prop_map(
-        |(service_type, project, preferred, default, spares, strict, owner)| Event::Allocate {
-            service_type,
-            project,
-            preferred,
-            default,
-            spares,
-            strict,
-            owner,
+        |(service_type, project, preferred, default, spares, strict, owner)| {
+            Event::Allocate(Ask {
+                service_type,
+                project,
+                preferred,
+                default,
+                spares,
+                strict,
+                owner,
+            })
         },
     );
     prop_oneof![
@@ -123,7 +159,7 @@ impl Machine {
 
     fn happen(&mut self, event: Event) -> Result<(), TestCaseError> {
         match event {
-            Event::Allocate { .. } => return self.allocate(event),
+            Event::Allocate(ask) => return self.allocate(ask),
             Event::Release(index) => self.release(index),
             Event::Renew(index) => {
                 let renewed = self
@@ -218,58 +254,17 @@ impl Machine {
         self.commit(records);
     }
 
-    fn allocate(&mut self, event: Event) -> Result<(), TestCaseError> {
-        let Event::Allocate {
-            service_type,
-            project,
-            preferred,
-            default,
-            spares,
-            strict,
-            owner,
-        } = event
-        else {
-            return Ok(());
-        };
+    fn allocate(&mut self, ask: Ask) -> Result<(), TestCaseError> {
         self.ids += 1;
-        let request = AllocateRequest {
-            service_type: service_type.parse().expect("a valid name"),
-            service_name: None,
-            instance_id: None,
-            project_path: Some(format!("/project/{project}")),
-            package_dir: None,
-            preferred_port: preferred.and_then(Port::new),
-            default_port: default.and_then(Port::new),
-            strict,
-            spare_ports: spares,
-            pid: None,
-            command: None,
-            dry_run: false,
-        };
+        let request = ask.request();
         let next_start = u64::try_from(self.ids).expect("few");
-        let start_time = *self.start_times.entry(owner).or_insert(next_start);
-        let process = ProcessIdentity {
-            pid: owner,
-            start_time,
-        };
-        let owner = match owner {
-            0 => OwnerKind::Nobody,
-            1 => OwnerKind::Unwatched(1),
-            _ => OwnerKind::Watched(Owner {
-                process,
-                session: 1,
-            }),
-        };
-        let before: BTreeSet<Port> = self
-            .allocator
-            .leases()
-            .flat_map(|lease| lease.ports().collect::<Vec<_>>())
-            .collect();
+        let start_time = *self.start_times.entry(ask.owner).or_insert(next_start);
+        let before: BTreeSet<Port> = self.allocator.by_port.keys().copied().collect();
         let foreign = &self.foreign;
         let is_free = |port: Port| !foreign.contains(&port.get());
         let applicant = Applicant {
             id: LeaseId::from_random(self.ids << 80),
-            owner,
+            owner: ask.owner(start_time),
             boot: &self.boot.to_string(),
             now: self.now,
             wall: 0,
@@ -279,27 +274,24 @@ impl Machine {
             return Ok(());
         };
         if grant.existing.is_none() {
+            let asked = [request.preferred_port, request.default_port];
             for port in std::iter::once(grant.port).chain(grant.spares.iter().copied()) {
                 prop_assert!(is_free(port), "V5: {port} is taken");
                 prop_assert!(!before.contains(&port), "V1: {port} is leased");
-                let asked = [request.preferred_port, request.default_port].contains(&Some(port));
-                prop_assert!(port.get() >= 1024 && (asked || !EPHEMERAL.contains(&port.get())));
+                let ephemeral = EPHEMERAL.contains(&port.get());
+                prop_assert!(port.get() >= 1024 && (!ephemeral || asked.contains(&Some(port))));
             }
-            prop_assert!(!strict || Some(grant.port) == request.preferred_port);
-            let wanted = request.preferred_port.or(request.default_port);
-            if request.preferred_port.is_some() && wanted != Some(grant.port) {
-                prop_assert_eq!(
-                    grant.conflict.as_ref().map(|conflict| conflict.port),
-                    wanted
-                );
+            prop_assert!(!ask.strict || Some(grant.port) == request.preferred_port);
+            let missed = request.preferred_port.filter(|port| *port != grant.port);
+            if missed.is_some() {
+                let conflict = grant.conflict.as_ref().map(|conflict| conflict.port);
+                prop_assert_eq!(conflict, missed);
             }
         }
         let id = grant.id.expect("no dry run");
         self.commit(grant.records);
-        prop_assert_eq!(
-            self.allocator.lease(id).map(|lease| lease.port),
-            Some(grant.port)
-        );
+        let port = self.allocator.lease(id).map(|lease| lease.port);
+        prop_assert_eq!(port, Some(grant.port));
         Ok(())
     }
 

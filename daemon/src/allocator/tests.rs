@@ -380,7 +380,10 @@ fn leases_without_a_process_end_in_time_unless_renewed_or_listened_on() {
     assert_eq!(allocator.next_deadline(), Some(NOW + UNWATCHED_TTL));
     let later = NOW + UNWATCHED_TTL;
     assert_eq!(
-        allocator.expire(later - Duration::from_nanos(1), &nothing_listens),
+        allocator.expire(
+            later.saturating_sub(Duration::from_nanos(1)),
+            &nothing_listens
+        ),
         []
     );
     let ended = Record::Ended(unwatched.id.unwrap());
