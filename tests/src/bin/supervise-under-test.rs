@@ -1,10 +1,11 @@
 //! The supervisor alone, with nothing of styxy round it: `supervise-under-test COMMAND [ARGUMENT]...`.
 //!
-//! The first argument may be `--grace=MILLISECONDS`, `--port=PORT` (the port that counts as the lease's) or `--exec` (become the command);
+//! The first argument may be `--grace=MILLISECONDS`, `--port-file=FILE` (holds the number of the port that counts as the lease's) or `--exec` (become the command);
 //! what comes after them is the command. Invariant: prints nothing unless the command cannot be started.
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ fn main() -> ExitCode {
     let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let grace =
         take(&mut argv, "--grace=").map_or(10_000, |text| text.parse().expect("milliseconds"));
-    let port = take(&mut argv, "--port=").map(|text| text.parse().expect("a port number"));
+    let port_file = take(&mut argv, "--port-file=").map(PathBuf::from);
     if take(&mut argv, "--exec").is_some() {
         return failed(&supervise::exec(&argv, &env));
     }
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         env: &env,
         grace: Duration::from_millis(grace),
     };
-    match supervise::run(&job, &mut Lease { port }) {
+    match supervise::run(&job, &mut Lease { port_file }) {
         Ok(reason) => reason.leave(),
         Err(error) => failed(&error),
     }
@@ -45,14 +46,18 @@ fn take(argv: &mut Vec<OsString>, option: &str) -> Option<String> {
 
 /// Stands in for the lease: a port whose holders are found the slow way.
 struct Lease {
-    port: Option<u16>,
+    port_file: Option<PathBuf>,
 }
 
 impl Observer for Lease {
     fn spawned(&mut self, _child: Pid) {}
 
     fn port_holders(&self, among: &[Pid]) -> Vec<Pid> {
-        let Some(inode) = self.port.and_then(listening_inode) else {
+        let port = self
+            .port_file
+            .as_ref()
+            .and_then(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+        let Some(inode) = port.and_then(listening_inode) else {
             return Vec::new();
         };
         let socket = format!("socket:[{inode}]");

@@ -163,7 +163,7 @@ fn a_child_that_ends_by_itself_ends_the_run_at_once() {
         [Action::Leave(DONE)]
     );
     let mut interrupted = policy();
-    let _ = interrupted.step(signal(libc::SIGINT, Origin::Kernel), start());
+    drop(interrupted.step(signal(libc::SIGINT, Origin::Kernel), start()));
     assert_eq!(
         interrupted.step(Event::Ended(DONE), start()),
         [Action::Leave(DONE)]
@@ -174,7 +174,7 @@ fn a_child_that_ends_by_itself_ends_the_run_at_once() {
 fn the_run_outlives_the_child_while_descendants_hold_the_port() {
     let begin = start();
     let mut policy = policy();
-    let _ = policy.step(signal(libc::SIGTERM, Origin::Process), begin);
+    drop(policy.step(signal(libc::SIGTERM, Origin::Process), begin));
     let actions = policy.step(Event::Ended(DONE), begin);
     assert_eq!(
         actions,
@@ -201,8 +201,8 @@ fn what_holds_the_port_after_the_grace_period_is_killed() {
     let begin = start();
     for number in TERMINATING {
         let mut policy = policy();
-        let _ = policy.step(signal(number, Origin::Process), begin);
-        let _ = policy.step(Event::Ended(DONE), begin);
+        drop(policy.step(signal(number, Origin::Process), begin));
+        drop(policy.step(Event::Ended(DONE), begin));
         let actions = policy.step(Event::Holders(Holders::Remain), begin + GRACE);
         assert_eq!(
             actions,
@@ -217,7 +217,7 @@ fn a_living_child_is_killed_for_its_port_after_term_only() {
     let begin = start();
     for number in TERMINATING {
         let mut policy = policy();
-        let _ = policy.step(signal(number, Origin::Process), begin);
+        drop(policy.step(signal(number, Origin::Process), begin));
         assert_eq!(policy.deadline(), Some(begin + GRACE));
         let expected: &[Action] = if number == libc::SIGTERM {
             &[Action::KillHolders]
@@ -241,8 +241,8 @@ fn a_living_child_is_killed_for_its_port_after_term_only() {
 fn a_second_request_neither_buys_time_nor_takes_the_first_back() {
     let begin = start();
     let mut policy = policy();
-    let _ = policy.step(signal(libc::SIGTERM, Origin::Process), begin);
-    let _ = policy.step(signal(libc::SIGHUP, Origin::Process), begin + GRACE / 2);
+    drop(policy.step(signal(libc::SIGTERM, Origin::Process), begin));
+    drop(policy.step(signal(libc::SIGHUP, Origin::Process), begin + GRACE / 2));
     assert_eq!(policy.deadline(), Some(begin + GRACE));
     assert_eq!(
         policy.step(Event::Deadline, begin + GRACE),
@@ -255,8 +255,8 @@ fn who_asks_again_after_the_child_has_ended_gets_it_at_once() {
     for number in TERMINATING {
         for origin in [Origin::Kernel, Origin::Process, Origin::ProcessToGroup] {
             let mut policy = policy();
-            let _ = policy.step(signal(libc::SIGTERM, Origin::Process), start());
-            let _ = policy.step(Event::Ended(DONE), start());
+            drop(policy.step(signal(libc::SIGTERM, Origin::Process), start()));
+            drop(policy.step(Event::Ended(DONE), start()));
             let actions = policy.step(signal(number, origin), start());
             assert_eq!(
                 actions,
@@ -281,7 +281,7 @@ fn the_launcher_stops_as_the_child_did() {
 fn woken_with_its_group_the_launcher_leaves_the_child_alone() {
     for origin in [Origin::Process, Origin::ProcessToGroup] {
         let mut policy = policy();
-        let _ = policy.step(Event::Stopped(libc::SIGTSTP), start());
+        drop(policy.step(Event::Stopped(libc::SIGTSTP), start()));
         assert_eq!(policy.step(Event::Continued, start()), []);
         assert_eq!(policy.step(Event::Woken, start()), []);
         assert_eq!(
@@ -295,7 +295,7 @@ fn woken_with_its_group_the_launcher_leaves_the_child_alone() {
 #[test]
 fn woken_alone_the_launcher_wakes_the_child_once() {
     let mut policy = policy();
-    let _ = policy.step(Event::Stopped(libc::SIGTSTP), start());
+    drop(policy.step(Event::Stopped(libc::SIGTSTP), start()));
     assert_eq!(policy.step(Event::Woken, start()), [Action::ContinueChild]);
     assert_eq!(
         policy.step(signal(libc::SIGCONT, Origin::Process), start()),
@@ -313,7 +313,7 @@ fn woken_alone_the_launcher_wakes_the_child_once() {
 #[test]
 fn a_stopped_child_is_woken_to_hear_that_it_should_end() {
     let mut policy = policy();
-    let _ = policy.step(Event::Stopped(libc::SIGSTOP), start());
+    drop(policy.step(Event::Stopped(libc::SIGSTOP), start()));
     let actions = policy.step(signal(libc::SIGTERM, Origin::Process), start());
     assert_eq!(
         actions,
@@ -335,7 +335,7 @@ fn at_rest_there_is_no_deadline() {
         Event::OrphanEnded,
         Event::Deadline,
     ] {
-        let _ = policy.step(event, start());
+        drop(policy.step(event, start()));
         assert_eq!(policy.deadline(), None, "{event:?}");
     }
 }
