@@ -8,3 +8,4 @@ pub(crate) mod inherited;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod spawn;
+pub(crate) mod witness;
