@@ -1,1 +1,4 @@
 //! (skeleton)
+
+pub mod session;
+mod sys;

@@ -3,10 +3,7 @@
 //! The variable itself carries the configuration, because task runners that strip the environment of
 //! their children keep `LD_PRELOAD`. The loader splits its value at spaces and colons.
 
-use styxy_protocol::table::LIBRARY_NAME;
-
-/// Bytes that a session directory's path may have; a longer one means no interception.
-pub const MAX_DIRECTORY: usize = 512;
+use styxy_protocol::table::{LIBRARY_NAME, MAX_DIRECTORY_LEN};
 
 /// The directory of the last entry named `styxy.so`: the launcher appends its own to what it inherits.
 pub fn session_directory(ld_preload: &[u8]) -> Option<&[u8]> {
@@ -17,7 +14,7 @@ pub fn session_directory(ld_preload: &[u8]) -> Option<&[u8]> {
                 .strip_suffix(LIBRARY_NAME.as_bytes())?
                 .strip_suffix(b"/")
         })
-        .filter(|directory| directory.len() <= MAX_DIRECTORY)
+        .filter(|directory| directory.len() <= MAX_DIRECTORY_LEN)
 }
 
 #[cfg(test)]
@@ -26,7 +23,7 @@ mod tests {
 
     #[test]
     fn the_session_directory_is_that_of_our_last_entry() {
-        let long = format!("/{}/styxy.so", "x".repeat(MAX_DIRECTORY));
+        let long = format!("/{}/styxy.so", "x".repeat(MAX_DIRECTORY_LEN));
         for (value, expected) in [
             ("/run/s/1/styxy.so", Some("/run/s/1")),
             ("/lib/other.so:/run/s/1/styxy.so", Some("/run/s/1")),

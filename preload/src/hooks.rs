@@ -11,11 +11,11 @@ use core::ffi::{c_char, c_int, c_void};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU8, Ordering};
 
-use styxy_protocol::table::{FILE_NAME, PortTable};
+use styxy_protocol::table::{FILE_NAME, MAX_DIRECTORY_LEN, PortTable};
 
 use crate::address::Address;
 use crate::bind::{self, Errno};
-use crate::environment::{MAX_DIRECTORY, session_directory};
+use crate::environment::session_directory;
 use crate::kernel::{self, Descriptor};
 
 unsafe extern "C" {
@@ -50,8 +50,11 @@ pub unsafe extern "C" fn bind(fd: c_int, address: *const c_void, len: u32) -> c_
     }
 }
 
+/// Room for the directory, a slash, the file's name and the end of the string.
+const PATH_LEN: usize = MAX_DIRECTORY_LEN + 1 + FILE_NAME.len() + 1;
+
 /// Path of the table as a C string; empty in a process that no session's library path led to.
-static PATH: [AtomicU8; MAX_DIRECTORY + 8] = [const { AtomicU8::new(0) }; MAX_DIRECTORY + 8];
+static PATH: [AtomicU8; PATH_LEN] = [const { AtomicU8::new(0) }; PATH_LEN];
 
 /// Null: not looked for yet. [`absent`]: looked for, and not there.
 static TABLE: AtomicPtr<PortTable> = AtomicPtr::new(null_mut());

@@ -24,6 +24,9 @@ pub const FILE_NAME: &str = "tab";
 /// Name of the preload library in a session directory.
 pub const LIBRARY_NAME: &str = "styxy.so";
 
+/// Bytes that the path of a session directory may have. The library copies it to memory of its own.
+pub const MAX_DIRECTORY_LEN: usize = 512;
+
 /// Flag of a table: before a bind, ask the kernel whether the port is free on both address families.
 pub const STRICT: u32 = 1;
 
