@@ -18,7 +18,11 @@ const MAX_LEN: usize = 12 * 1024;
 
 fn library() -> Option<ElfFile64<'static>> {
     let expected = cfg!(all(target_os = "linux", target_arch = "x86_64"));
-    assert_eq!(!IMAGE.is_empty(), expected, "whether this target has a library");
+    assert_eq!(
+        !IMAGE.is_empty(),
+        expected,
+        "whether this target has a library"
+    );
     if IMAGE.is_empty() {
         return None;
     }
