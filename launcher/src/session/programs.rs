@@ -15,6 +15,9 @@ use sandbox::{Sandbox, free_port, has_ipv6, hold, hook, lines, program};
 
 const EVERYWHERE: [&str; 4] = ["127.0.0.1", "0.0.0.0", "::1", "::"];
 
+/// Breaks the table at a path.
+type Damage = fn(&Path);
+
 /// What the table says of a port that nobody foresaw, once a program has it.
 fn learned(requested: u16, real: u16) -> Entry {
     Entry {
@@ -251,7 +254,7 @@ fn without_a_sound_table_the_kernel_answers() {
     };
     let (_held, port) = hold("127.0.0.1");
     let script = format!("bind('127.0.0.1', {port})\nbind('127.0.0.1', {port})");
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("missing", |table| fs::remove_file(table).unwrap()),
         ("short", |table| fs::write(table, "STXY").unwrap()),
         ("empty", |table| fs::write(table, "").unwrap()),
