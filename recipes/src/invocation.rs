@@ -47,8 +47,11 @@ impl Word {
     }
 }
 
-/// Name of a program as recipes say it: without directory and Windows' endings.
+/// Name of a program as recipes say it: without directory and Windows' endings. `@scope/package` stays whole.
 pub(crate) fn program_name(word: &str) -> &str {
+    if word.starts_with('@') && word.matches('/').count() == 1 {
+        return word;
+    }
     let name = word.rsplit(['/', '\\']).next().unwrap_or(word);
     [".exe", ".cmd", ".ps1"]
         .iter()
@@ -168,15 +171,20 @@ pub(crate) fn shown(words: &[Word]) -> String {
 
 /// Text of a project for people: control characters escaped, cut at 120 characters.
 pub(crate) fn shown_text(text: &OsStr) -> String {
-    let mut shown = String::new();
-    for c in text.to_string_lossy().chars() {
+    shorten(escaped(&text.to_string_lossy()))
+}
+
+/// The text with everything escaped that would move the cursor or deceive the eye.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
         if is_hidden(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);
         }
     }
-    shorten(shown)
+    shown
 }
 
 /// Characters that move the cursor or the eye rather than show something.

@@ -88,10 +88,7 @@ fn run(words: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
         .iter()
         .any(|ending| text.ends_with(ending));
     if is_file || project.exists(&trail.cwd.join(text)) {
-        // Bun is the interpreter: the same words as `node FILE …`.
-        let mut all = vec![Word::script("bun-file")];
-        all.extend_from_slice(words);
-        return Step::Peel(all);
+        return Step::Tool;
     }
     as_program(words)
 }
