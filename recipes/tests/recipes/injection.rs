@@ -81,6 +81,7 @@ fn reach_tells_how_far_the_port_gets() {
         ("make dev", "", Reach::Environment),
         ("npm run dev", "python3 -m http.server 9000", Reach::None),
         ("npm run dev", "node a.js & node b.js", Reach::None),
+        ("npm run dev", "next dev | pino-pretty", Reach::Environment),
         ("git status", "", Reach::None),
     ] {
         let found = detected(line, &[("dev", script)], &[]);
@@ -97,7 +98,7 @@ fn reach_tells_how_far_the_port_gets() {
 fn two_services_at_once_get_no_port_to_fight_over() {
     for script in [
         "node a.js & node b.js",
-        "node a.js | pino-pretty",
+        "node a.js & node b.js & wait",
         "concurrently a b",
     ] {
         let found = detected("npm run dev", &[("dev", script)], &[]);
