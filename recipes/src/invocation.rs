@@ -47,8 +47,11 @@ impl Word {
     }
 }
 
-/// Name of a program as recipes say it: without directory and Windows' endings.
+/// Name of a program as recipes say it: without directory and Windows' endings. `@scope/package` stays whole.
 pub(crate) fn program_name(word: &str) -> &str {
+    if word.starts_with('@') && word.matches('/').count() == 1 {
+        return word;
+    }
     let name = word.rsplit(['/', '\\']).next().unwrap_or(word);
     [".exe", ".cmd", ".ps1"]
         .iter()
@@ -71,6 +74,8 @@ pub(crate) struct Tail {
     pub(crate) dashes: usize,
     /// A manager that may drop a `--` has been passed.
     pub(crate) drops_dashes: bool,
+    /// Bun has been passed: it runs the `npm run` of a script as `bun run`, which hands everything on.
+    pub(crate) within_bun: bool,
     /// Why nothing can be appended.
     pub(crate) closed: Option<&'static str>,
 }
@@ -82,7 +87,7 @@ impl Tail {
 
     /// Passes a package manager that hands on only what follows `--`.
     pub(crate) fn needs_dashes(&mut self, has_them: bool) {
-        if !has_them {
+        if !has_them && !self.within_bun {
             if self.drops_dashes {
                 self.close("one package manager drops the `--` that the next one needs");
             }
@@ -166,17 +171,26 @@ pub(crate) fn shown(words: &[Word]) -> String {
 
 /// Text of a project for people: control characters escaped, cut at 120 characters.
 pub(crate) fn shown_text(text: &OsStr) -> String {
-    shorten(text.to_string_lossy().chars().flat_map(escaped).collect())
+    shorten(escaped(&text.to_string_lossy()))
 }
 
-fn escaped(c: char) -> Vec<char> {
-    let hidden = c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}');
-    if hidden {
-        c.escape_unicode().collect()
-    } else {
-        vec![c]
+/// The text with everything escaped that would move the cursor or deceive the eye.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
     }
+    shown
+}
+
+/// Characters that move the cursor or the eye rather than show something.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
 }
 
 fn shorten(text: String) -> String {

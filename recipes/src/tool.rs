@@ -67,9 +67,10 @@ impl<'a> Tool<'a> {
     }
 
     fn runtime(program: &'a str, args: &'a [Word]) -> Self {
-        // `tsx watch FILE`, `deno run FILE`
-        let args = match args.split_first() {
-            Some((first, rest)) if matches!(first.as_str(), "watch" | "run") => rest,
+        // `tsx watch FILE`, `bun --hot run FILE`
+        let flags = Options::leading(args, node_takes_value).rest(args);
+        let args = match args.get(flags).map(Word::as_str) {
+            Some("watch" | "run") => &args[flags + 1..],
             _ => args,
         };
         let options = Options::leading(args, node_takes_value);
@@ -95,7 +96,7 @@ impl<'a> Tool<'a> {
         words
     }
 
-    /// Name for a service that nothing else names.
+    /// What people call it: the module or file without ending, else the program.
     pub(crate) fn name(&self) -> &str {
         let file = self
             .file
@@ -104,5 +105,20 @@ impl<'a> Tool<'a> {
             .or(file)
             .filter(|name| !name.is_empty())
             .unwrap_or(self.program)
+    }
+
+    /// Name of the service that it is when neither a script nor a recipe names it. A file run by an
+    /// interpreter goes by its own name, another program with its first word: `make dev` is `make-dev`.
+    pub(crate) fn service_name(&self) -> String {
+        let is_file = runs_files(self.program) || self.program == "python";
+        let is_plain = |word: &&str| {
+            let mut bytes = word.bytes();
+            bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic())
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte))
+        };
+        match self.args.first().map(Word::as_str).filter(is_plain) {
+            Some(word) if !is_file => format!("{}-{word}", self.name()),
+            _ => self.name().to_owned(),
+        }
     }
 }

@@ -71,6 +71,19 @@ pub(crate) fn nearest(dir: &Path, project: &dyn Project) -> Option<(PathBuf, Pac
         .find_map(|dir| Some((dir.to_owned(), project.package(dir)?)))
 }
 
+/// The directory of the workspaces' root package at or above a directory, else of the nearest package.
+fn workspace_root(dir: &Path, project: &dyn Project) -> PathBuf {
+    let is_root = |dir: &&Path| {
+        project
+            .package(dir)
+            .is_some_and(|package| package.has_workspaces)
+    };
+    match dir.ancestors().take(64).find(is_root) {
+        Some(root) => root.to_owned(),
+        None => nearest(dir, project).map_or_else(|| dir.to_owned(), |(dir, _)| dir),
+    }
+}
+
 /// The script `name` of the package at or above the working directory.
 fn script(name: &str, extra: Vec<Word>, trail: &Trail, project: &dyn Project) -> Option<Step> {
     let (dir, package) = nearest(&trail.cwd, project)?;
@@ -89,9 +102,10 @@ fn as_program(words: &[Word]) -> Step {
         return Step::ShortLived("no command is given".to_owned());
     };
     let text = package.as_str();
+    let is_path = text.starts_with(['.', '/']);
     let unversioned = match text.get(1..).and_then(|rest| rest.find('@')) {
-        Some(at) => &text[..=at],
-        None => text,
+        Some(at) if !is_path => &text[..=at],
+        _ => text,
     };
     let program = program_name(unversioned);
     let mut all = vec![if program == text {

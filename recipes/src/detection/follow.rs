@@ -159,9 +159,10 @@ impl<'a> Follower<'a> {
     /// Several commands. What a package manager appends goes to the last one, and only an `&&` chain
     /// keeps it the one whose end is the script's end; so only such a last command can get flags.
     fn compound(&mut self, commands: &[Simple], extra: &[Word], trail: &Trail) -> Detection {
+        // What a pipe feeds is a filter of logs, hardly a second server.
         let parallel = commands
             .iter()
-            .any(|simple| matches!(simple.then, Then::Background | Then::Pipe));
+            .any(|simple| simple.then == Then::Background);
         let chain = commands
             .iter()
             .rev()

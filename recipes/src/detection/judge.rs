@@ -6,7 +6,7 @@ use styxy_protocol::Port;
 
 use super::{Asked, AskedFrom, Detection, Intercept, Outcome, dev};
 use crate::asked::{InArguments, Number, Place, in_arguments, variable};
-use crate::invocation::{Origin, Trail, Word, program_name, shown};
+use crate::invocation::{Origin, Trail, Word, escaped, program_name, shown};
 use crate::matching::{self, Matched, Surroundings};
 use crate::options::Options;
 use crate::plan::{Insert, Plan, Replace};
@@ -92,7 +92,7 @@ impl Judge<'_> {
         let mut plan = nothing(self.command.argv.len());
         let wish = self.wish_in_env(&env, &trail);
         plan_env(&env, &trail, &mut plan);
-        let name = tool.map_or(GENERIC, Tool::name).to_owned();
+        let name = tool.map_or_else(|| GENERIC.to_owned(), Tool::service_name);
         conclude(
             Detection {
                 outcome: Outcome::Generic,
@@ -111,6 +111,16 @@ impl Judge<'_> {
         trail: Trail,
     ) -> Detection {
         let rules = &recipe.port;
+        // A recipe for any file names no service: two files of one package are two services.
+        let any_file = recipe
+            .matches
+            .iter()
+            .any(|table| table.file.iter().any(|file| file == "*"));
+        let name = if any_file {
+            tool.service_name()
+        } else {
+            recipe.name.as_str().to_owned()
+        };
         let options = matching::sorted(recipe, tool);
         let found = in_arguments(rules, tool.args, &options, subcommand);
         let mut env = rules.env.clone();
@@ -160,7 +170,7 @@ impl Judge<'_> {
                     InterceptRule::Off => Intercept::Off,
                 },
                 plan,
-                ..blank(trail, recipe.name.as_str(), recipe.name.as_str())
+                ..blank(trail, recipe.name.as_str(), &name)
             },
             &wish,
         )
@@ -345,7 +355,7 @@ fn blank(trail: Trail, recipe: &str, name: &str) -> Detection {
         outcome: Outcome::Generic,
         service_type: dev(),
         recipe: recipe.to_owned(),
-        why: trail.why,
+        why: trail.why.iter().map(|why| escaped(why)).collect(),
         service_name: script.unwrap_or_else(|| name.to_owned()),
         package_dir,
         asked_port: None,

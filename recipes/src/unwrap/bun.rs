@@ -78,8 +78,9 @@ fn run(words: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
     let Some((name, extra)) = words.split_first() else {
         return Step::ShortLived("bun lists the scripts".to_owned());
     };
-    trail.tail.drops_dashes = true;
     if let Some(step) = script(name.as_str(), extra.to_vec(), trail, project) {
+        // Seen with 1.4: in its scripts `npm run x` is `bun run x`.
+        trail.tail.within_bun = true;
         return step;
     }
     let text = name.as_str();
@@ -87,10 +88,7 @@ fn run(words: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
         .iter()
         .any(|ending| text.ends_with(ending));
     if is_file || project.exists(&trail.cwd.join(text)) {
-        // Bun is the interpreter: the same words as `node FILE …`.
-        let mut all = vec![Word::script("bun-file")];
-        all.extend_from_slice(words);
-        return Step::Peel(all);
+        return Step::Tool;
     }
     as_program(words)
 }

@@ -38,7 +38,7 @@ pub(crate) fn is_python(program: &str) -> bool {
 pub(crate) fn runs_files(program: &str) -> bool {
     const PROGRAMS: [&str; 9] = [
         "node",
-        "bun-file",
+        "bun",
         "tsx",
         "ts-node",
         "ts-node-dev",
@@ -92,11 +92,9 @@ fn tool_of(file: &str) -> Option<&str> {
     if let Some(program) = inside.strip_prefix(".bin/") {
         return Some(program_name(program));
     }
-    let mut parts = inside.split('/');
-    match parts.next()? {
-        scope if scope.starts_with('@') => parts.next(),
-        package => Some(package),
-    }
+    let slashes = if inside.starts_with('@') { 2 } else { 1 };
+    let (end, _) = inside.match_indices('/').nth(slashes - 1)?;
+    Some(&inside[..end])
 }
 
 pub(super) fn python(words: &[Word]) -> Step {

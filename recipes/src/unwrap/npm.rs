@@ -1,6 +1,6 @@
 //! npm and npx. npm itself takes every flag before `--`, wherever it stands; what follows `--` goes to the script.
 
-use super::{Step, as_program, change_dir, nearest, script, unknown};
+use super::{Step, as_program, change_dir, script, unknown, workspace_root};
 use crate::Project;
 use crate::invocation::{Trail, Word};
 use crate::options::Options;
@@ -89,21 +89,7 @@ fn enter_workspace(
             "npm runs the script in several workspaces".to_owned(),
         ));
     }
-    let mut root = trail.cwd.clone();
-    let mut dir = trail.cwd.as_path();
-    while let Some((found, package)) = nearest(dir, project) {
-        root.clone_from(&found);
-        if package.has_workspaces {
-            break;
-        }
-        match dir
-            .ancestors()
-            .find(|above| found.starts_with(above) && *above != found)
-        {
-            Some(parent) => dir = parent,
-            None => break,
-        }
-    }
+    let root = workspace_root(&trail.cwd, project);
     match project.workspace_package(&root, workspace) {
         Some(dir) => {
             trail

@@ -18,8 +18,8 @@ const VALUE_FLAGS: [&str; 10] = [
     "--config",
 ];
 
-/// Commands of pnpm that are no scripts. `start`, `test` and unknown words are scripts.
-const OWN_COMMANDS: [&str; 34] = [
+/// Commands of pnpm, and of npm that it hands on. `start`, `test` and unknown words are scripts.
+const OWN_COMMANDS: [&str; 62] = [
     "add",
     "install",
     "i",
@@ -30,6 +30,7 @@ const OWN_COMMANDS: [&str; 34] = [
     "un",
     "update",
     "up",
+    "upgrade",
     "link",
     "ln",
     "unlink",
@@ -41,11 +42,16 @@ const OWN_COMMANDS: [&str; 34] = [
     "audit",
     "list",
     "ls",
+    "ll",
+    "la",
     "outdated",
     "why",
     "licenses",
     "publish",
     "pack",
+    "deploy",
+    "dedupe",
+    "doctor",
     "store",
     "root",
     "bin",
@@ -53,7 +59,29 @@ const OWN_COMMANDS: [&str; 34] = [
     "init",
     "create",
     "config",
+    "c",
     "env",
+    "patch",
+    "patch-commit",
+    "self-update",
+    "approve-builds",
+    "cache",
+    "help",
+    "access",
+    "bugs",
+    "docs",
+    "info",
+    "login",
+    "logout",
+    "owner",
+    "ping",
+    "pkg",
+    "repo",
+    "search",
+    "show",
+    "version",
+    "view",
+    "whoami",
 ];
 
 pub(super) fn pnpm(args: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {

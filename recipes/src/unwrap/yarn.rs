@@ -1,6 +1,6 @@
 //! Yarn 1 and later. Everything after the script's name goes to the script; Yarn 1 drops a first `--`.
 
-use super::{Step, as_program, change_dir, nearest, script, unknown};
+use super::{Step, as_program, change_dir, nearest, script, unknown, workspace_root};
 use crate::Project;
 use crate::invocation::{Trail, Word};
 use crate::options::Options;
@@ -105,11 +105,8 @@ fn run(name: &Word, extra: &[Word], trail: &mut Trail, project: &dyn Project) ->
 
 /// `yarn workspace NAME …` is `yarn …` in that package.
 fn workspace(name: &str, inner: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
-    let root = trail.cwd.ancestors().take(64).find(|dir| {
-        let package = project.package(dir);
-        package.is_some_and(|package| package.has_workspaces)
-    });
-    match root.and_then(|root| project.workspace_package(root, name)) {
+    let root = workspace_root(&trail.cwd, project);
+    match project.workspace_package(&root, name) {
         Some(dir) => {
             trail
                 .why

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod examples;
+mod injection;
 mod properties;
 mod sandbox;
 mod user_recipes;

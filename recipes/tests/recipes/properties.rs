@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use styxy_protocol::Port;
 use styxy_recipes::{Catalog, Outcome};
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, argv};
 
 /// Words that mean something somewhere, so that random commands get deep into the engine.
 const WORDS: [&str; 70] = [
@@ -202,7 +202,16 @@ fn why_holds_no_control_characters_of_the_project() {
     let project = Sandbox::with_scripts(&[("dev", "vite --base '\u{1b}[31m\u{202e}\n'")]);
     let found = project.detect(&catalog, &["npm".into(), "run".into(), "dev".into()]);
     assert_eq!(found.outcome, Outcome::Service);
-    let why = found.why.concat();
+    let mut why = found.why.concat();
+    for line in [
+        "npm \u{1b}c",
+        "npm run x -w \u{1b}c",
+        "yarn workspace \u{202e} x",
+        "vite \u{1b}c",
+        "python -m \u{1b}c",
+    ] {
+        why += &project.detect(&catalog, &argv(line)).why.concat();
+    }
     assert!(!why.contains(['\u{1b}', '\u{202e}', '\n']), "{why:?}");
 }
 
