@@ -13,6 +13,9 @@
 //! * `EADDRINUSE` is never answered by a second try with `SO_REUSEADDR`. It would win against a port
 //!   that lingers after a server which had set that option, but just as well against the hold that another
 //!   run of styxy keeps on its announced port. A spare port is right in both cases.
+//!
+//! Known limit: siblings without `SO_REUSEADDR` that ask for one unforeseen port within the same few microseconds
+//! can still meet the first one's probe, and move to a spare although the port is theirs.
 
 use styxy_protocol::table::{Claim, Entry, PortTable, SPARES};
 
