@@ -156,6 +156,7 @@ fn fill(table: &WatchedTable, plan: &SessionPlan) -> Result<(), SessionError> {
             real: pin.real.get(),
             pinned: true,
             bound: false,
+            contested: false,
         };
         match table.claim(entry) {
             Claim::Won => {}

@@ -6,13 +6,16 @@
 //! Three things in here look as if they could be simpler, and cannot:
 //!
 //! * An unforeseen port is **claimed in the table before it is probed**. Workers that share a port by
-//!   `SO_REUSEPORT` start together; the first one alone asks whether the port is free, the others follow it.
-//!   Otherwise the second would take the first for a stranger.
+//!   `SO_REUSEPORT` start together; the first one alone asks whether the port is free, the others join it, and
+//!   say so in the table before they bind. Otherwise one would take another for a stranger.
 //! * A spare is **entered in the table before it is bound**, so that two processes that lose the same port
 //!   at the same moment end up on one spare, and so do the IPv4 and the IPv6 half of one server.
 //! * `EADDRINUSE` is never answered by a second try with `SO_REUSEADDR`. It would win against a port
 //!   that lingers after a server which had set that option, but just as well against the hold that another
 //!   run of styxy keeps on its announced port. A spare port is right in both cases.
+//!
+//! Known limit: siblings without `SO_REUSEADDR` that ask for one unforeseen port within the same few microseconds
+//! can still meet the first one's probe, and move to a spare although the port is theirs.
 
 use styxy_protocol::table::{Claim, Entry, PortTable, SPARES};
 
@@ -87,10 +90,10 @@ fn bind_datagram(socket: &impl Socket, table: &PortTable, address: &Address) -> 
 fn bind_stream(socket: &impl Socket, table: &PortTable, address: &Address) -> Result<(), Errno> {
     let attempt = Entry::attempt(address.port());
     let (entry, ours) = match table.entry(address.port()) {
-        Some(entry) => (entry, false),
+        Some(entry) => (join(table, entry), false),
         None => match table.claim(attempt) {
             Claim::Won => (attempt, true),
-            Claim::Lost(entry) => (entry, false),
+            Claim::Lost(entry) => (join(table, entry), false),
             Claim::Full => return socket.bind(address),
         },
     };
@@ -103,6 +106,23 @@ fn bind_stream(socket: &impl Socket, table: &PortTable, address: &Address) -> Re
         option_set: false,
     }
     .run()
+}
+
+/// Follows an entry of somebody else. If nobody has bound it yet, whoever put it there may be asking the kernel
+/// for the port at this moment, and must not take our bind for a stranger's.
+fn join(table: &PortTable, entry: Entry) -> Entry {
+    if entry.bound || entry.pinned || entry.contested {
+        return entry;
+    }
+    let contested = Entry {
+        contested: true,
+        ..entry
+    };
+    if table.replace(entry, contested) {
+        contested
+    } else {
+        table.entry(entry.requested).unwrap_or(entry)
+    }
 }
 
 /// How one try ended.
@@ -151,7 +171,7 @@ impl<S: Socket> StreamBind<'_, S> {
         }
         match self.socket.bind(&self.address.with_port(self.entry.real)) {
             Ok(()) => {
-                self.record(self.entry.bound());
+                self.record(self.entry.real);
                 Try::Done(Ok(()))
             }
             // A port that the run has bound is most likely still its own: a second server of the
@@ -202,16 +222,29 @@ impl<S: Socket> StreamBind<'_, S> {
     fn give_up(&mut self) -> Result<(), Errno> {
         self.clear_option();
         self.socket.bind(self.address)?;
-        self.record(Entry {
-            real: self.entry.requested,
-            bound: true,
-            ..self.entry
-        });
+        self.record(self.entry.requested);
         Ok(())
     }
 
-    fn record(&self, entry: Entry) {
-        if entry != self.entry && self.table.replace(self.entry, entry) {
+    /// Makes known that the program has `real`, unless somebody has moved the entry elsewhere.
+    fn record(&mut self, real: u16) {
+        let bound = Entry {
+            real,
+            ..self.entry.bound()
+        };
+        if bound == self.entry {
+            return;
+        }
+        if self.table.replace(self.entry, bound) {
+            self.socket.wake_watcher(self.table);
+            return;
+        }
+        // Somebody joined; it is still the same port.
+        if let Some(now) = self.table.entry(bound.requested)
+            && now.real == real
+            && !now.bound
+            && self.table.replace(now, now.bound())
+        {
             self.socket.wake_watcher(self.table);
         }
     }

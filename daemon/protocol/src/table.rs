@@ -42,6 +42,9 @@ pub struct Entry {
     /// A process of the tree has bound it. An entry that is neither pinned nor bound is an attempt
     /// that has not succeeded (yet): nobody may be told of its `real` port.
     pub bound: bool,
+    /// Before it was bound, a second process of the tree asked for it: what looks like a stranger on the
+    /// port may be a sibling.
+    pub contested: bool,
 }
 
 impl Entry {
@@ -52,6 +55,7 @@ impl Entry {
             real: requested,
             pinned: false,
             bound: false,
+            contested: false,
         }
     }
 
@@ -71,12 +75,14 @@ impl Entry {
 
     const PINNED: u64 = 1 << 32;
     const BOUND: u64 = 1 << 33;
+    const CONTESTED: u64 = 1 << 34;
 
     const fn to_bits(self) -> u64 {
         self.requested as u64
             | (self.real as u64) << 16
             | if self.pinned { Self::PINNED } else { 0 }
             | if self.bound { Self::BOUND } else { 0 }
+            | if self.contested { Self::CONTESTED } else { 0 }
     }
 
     #[expect(
@@ -89,6 +95,7 @@ impl Entry {
             real: (bits >> 16) as u16,
             pinned: bits & Self::PINNED != 0,
             bound: bits & Self::BOUND != 0,
+            contested: bits & Self::CONTESTED != 0,
         }
     }
 }
@@ -275,6 +282,7 @@ mod tests {
             real,
             pinned: false,
             bound: true,
+            contested: false,
         }
     }
 
@@ -346,6 +354,7 @@ mod tests {
             real: 6006,
             pinned: true,
             bound: false,
+            contested: false,
         };
         table.publish(pinned);
         let moved = Entry {

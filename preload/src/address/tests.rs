@@ -1,3 +1,5 @@
+//! Addresses as a C program would pass them, and what is made of them.
+
 use super::*;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 

@@ -119,6 +119,7 @@ const fn pin(requested: u16, real: u16) -> Entry {
         real,
         pinned: true,
         bound: false,
+        contested: false,
     }
 }
 
@@ -128,6 +129,7 @@ const fn learned(requested: u16, real: u16) -> Entry {
         real,
         pinned: false,
         bound: true,
+        contested: false,
     }
 }
 
@@ -440,14 +442,48 @@ fn whoever_loses_a_race_for_an_entry_follows_the_winner() {
     assert_eq!(TABLE.take_spare(), Some(20001), "the spare went back");
 }
 
+const JOINED: Entry = Entry {
+    contested: true,
+    ..ATTEMPT
+};
+
 #[test]
-fn workers_that_start_together_do_not_take_each_other_for_strangers() {
-    // The first has claimed the port and bound it, and has not said so yet.
+fn a_worker_joins_one_that_has_not_said_yet_that_it_has_the_port() {
     let table = table(STRICT, &[ATTEMPT], &[20001]);
     let second = World::new().elsewhere(8000);
     assert_eq!(bind(&second, &table, &Address::any_v4(8000)), Ok(()));
     assert_eq!(second.bound_to.get(), Some(8000));
-    assert_eq!(table.entry(8000), Some(ATTEMPT.bound()));
+    assert_eq!(table.entry(8000), Some(JOINED.bound()));
+    assert_eq!(second.wakes.get(), 1);
+}
+
+#[test]
+fn a_sibling_that_binds_during_the_probe_is_not_a_stranger() {
+    static TABLE: PortTable = PortTable::new(STRICT);
+    TABLE.add_spare(20001);
+    // The probe finds the sibling; the bind succeeds, since both share the port by SO_REUSEPORT.
+    let mut first = World::new().elsewhere(8000);
+    first.shared = Some(&TABLE);
+    first.meanwhile = Some(|table| {
+        table.replace(ATTEMPT, JOINED);
+    });
+    assert_eq!(bind(&first, &TABLE, &Address::any_v4(8000)), Ok(()));
+    assert_eq!(first.bound_to.get(), Some(8000));
+    assert_eq!(TABLE.entry(8000), Some(JOINED.bound()));
+    assert_eq!(TABLE.take_spare(), Some(20001), "no spare was used up");
+}
+
+#[test]
+fn a_port_is_made_known_even_if_somebody_joined_in_the_meantime() {
+    static TABLE: PortTable = PortTable::new(STRICT);
+    let mut first = World::new();
+    first.shared = Some(&TABLE);
+    first.meanwhile = Some(|table| {
+        table.replace(ATTEMPT, JOINED);
+    });
+    assert_eq!(bind(&first, &TABLE, &Address::any_v4(8000)), Ok(()));
+    assert_eq!(TABLE.entry(8000), Some(JOINED.bound()));
+    assert_eq!(first.wakes.get(), 1);
 }
 
 fn specific(port: u16) -> Address {
