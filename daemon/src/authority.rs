@@ -118,6 +118,7 @@ impl Authority {
         let records = core.allocator.recover(&authority.boot, &is_alive);
         authority.commit(&mut core, &records);
         let leases = core.allocator.len();
+        authority.lease_count_tx.send_replace(leases);
         drop(core);
         info!(leases, "journal read");
         Arc::new(authority)

@@ -14,6 +14,7 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -29,6 +30,8 @@ pub(crate) use routes::{Context, router};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How many connections there are at most; more wait in the socket's backlog.
 const MAX_CONNECTIONS: u32 = 256;
+/// And never fewer than this many.
+const MIN_CONNECTIONS: u32 = 8;
 /// Bytes that a request's head may have.
 const MAX_HEAD: usize = 16 * 1024;
 /// Bytes that a request's body may have.
@@ -45,7 +48,8 @@ pub(crate) async fn serve(
     uid: u32,
     mut stop: watch::Receiver<()>,
 ) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let connections = connection_limit();
+    let slots = Arc::new(Semaphore::new(connections as usize));
     loop {
         // The semaphore is never closed.
         let slot = Arc::clone(&slots).acquire_owned().await;
@@ -68,11 +72,20 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    let every_slot = slots.acquire_many(MAX_CONNECTIONS);
+    let every_slot = slots.acquire_many(connections);
     tokio::time::timeout(FAREWELL, every_slot)
         .await
         .map(drop)
         .ok();
+}
+
+/// A quarter of the descriptors that we may have, so that idle clients leave enough for watching owners,
+/// probing ports and writing the journal.
+fn connection_limit() -> u32 {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    u32::try_from(descriptors / 4)
+        .unwrap_or(MAX_CONNECTIONS)
+        .clamp(MIN_CONNECTIONS, MAX_CONNECTIONS)
 }
 
 async fn serve_connection(
@@ -123,4 +136,55 @@ fn peer_of(stream: &UnixStream) -> io::Result<Peer> {
         uid: credentials.uid(),
         pid: pid.filter(|&pid| pid != 0),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    async fn panics() {
+        panic!("on purpose");
+    }
+
+    /// What a client reads that sends `request` to a server of user `uid`.
+    async fn answer(uid: u32, request: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sock");
+        let router = Router::new().route("/panic", get(panics));
+        let (stop_tx, stop_rx) = watch::channel(());
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(serve(listener, routes::guarded(router), uid, stop_rx));
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        stop_tx.send_replace(());
+        server.await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_client_of_another_user_gets_403_before_it_has_sent_anything() {
+        let uid = nix::unistd::geteuid().as_raw() + 1;
+        let answer = answer(uid, b"").await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        assert!(answer.ends_with(r#""code":"forbidden"}"#), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_request_alone() {
+        let uid = nix::unistd::geteuid().as_raw();
+        let request = "GET /panic HTTP/1.1\r\n\r\nGET /panic HTTP/1.1\r\nconnection: close\r\n\r\n";
+        let answer = answer(uid, request.as_bytes()).await;
+        let faults = answer.matches("HTTP/1.1 500 ").count();
+        assert_eq!(faults, 2, "{answer}");
+        assert_eq!(
+            answer.matches(r#""code":"internal""#).count(),
+            2,
+            "{answer}"
+        );
+    }
 }

@@ -157,8 +157,8 @@ impl Machine {
         (!ids.is_empty()).then(|| *index.get(&ids))
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), TestCaseError> {
-        match event {
+    fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
+        match *event {
             Event::Allocate(ask) => return self.allocate(ask),
             Event::Release(index) => self.release(index),
             Event::Renew(index) => {
@@ -330,7 +330,7 @@ proptest! {
     fn invariants_hold_after_any_sequence_of_events(events in prop::collection::vec(any_event(), 1..80)) {
         let mut machine = Machine::new();
         for event in events {
-            machine.happen(event)?;
+            machine.happen(&event)?;
             machine.check()?;
         }
     }

@@ -52,7 +52,7 @@ pub(crate) fn router(context: Context) -> Router {
 }
 
 /// Limits, and JSON for what no handler answers.
-fn guarded(router: Router) -> Router {
+pub(super) fn guarded(router: Router) -> Router {
     router
         .fallback(async || Fault::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, "no such path"))
         .method_not_allowed_fallback(async || {
