@@ -27,6 +27,10 @@ use tokio::signal::unix::{SignalKind, signal};
 const BLOCKING_THREADS: usize = 2;
 const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
+/// A launcher that could not reach the daemon leaves a file of this name in its session directory: it has ended
+/// of its own accord, and what is left of its tree is left on purpose.
+pub const RELEASED_MARK: &str = "released";
+
 /// Where the daemon keeps its files. The caller has chosen and created neither of them.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -85,7 +89,7 @@ pub struct Config {
     /// Where to log.
     pub log: LogTarget,
     /// Called once, when the socket accepts connections.
-    pub on_ready: Box<dyn FnOnce()>,
+    pub on_ready: Box<dyn FnOnce() + Send>,
 }
 
 /// Why [`run`] returned.

@@ -1,7 +1,8 @@
 //! Which ports may be handed out at all, and in which order they are tried for one service.
 //!
-//! Pure. Invariant: a port that is reserved is never given, with one exception: where everything else that
-//! a request would take is gone or lies in the kernel's ephemeral range, an ephemeral port is better than none.
+//! Pure. Invariant: a port that is reserved is never given to somebody who has not asked for it by number, with
+//! one exception: where everything else that a request would take is gone or lies in the kernel's ephemeral
+//! range, an ephemeral port is better than none.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -60,6 +61,12 @@ impl Placement {
         } else {
             None
         }
+    }
+
+    /// Whether somebody who names this port may have it. What is reserved is never chosen for anybody, but who
+    /// asks for it would get it without us.
+    pub fn may_be_asked_for(&self, port: Port) -> bool {
+        !port.is_privileged()
     }
 
     /// The first of these ports that may be handed out and for which `is_free` holds.

@@ -48,7 +48,8 @@ impl Wish {
     }
 }
 
-/// A port for the run, released when dropped.
+/// A port for the run. Unless it is released the daemon takes it back when this process ends, and takes what is
+/// left of the run for leftovers of a launcher that was killed.
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// Identifier; also the name of the session directory.
@@ -65,12 +66,15 @@ pub(crate) struct Lease {
     pub(crate) client: Option<Client>,
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(client) = &self.client {
-            // A daemon that cannot be told sees by itself that this process is gone.
-            drop(client.release(&self.id));
-        }
+impl Lease {
+    /// Gives the lease back. False if the daemon could not be told.
+    pub(crate) fn release(self) -> bool {
+        self.client
+            .is_none_or(|client| match client.release(&self.id) {
+                // A daemon that does not know it any more has nothing to be told.
+                Ok(_) | Err(ClientError::Refused(_)) => true,
+                Err(_) => false,
+            })
     }
 }
 
@@ -94,9 +98,23 @@ pub(crate) enum Unmanaged {
     /// It cannot be started.
     #[error("going on without the daemon: {0}")]
     Start(#[from] background::StartError),
+    /// There may be one service of the type, and there is one.
+    #[error("one `{service_type}` service at a time: it runs on port {port}{}; going on without a lease", pid_remark(*pid))]
+    OnlyOne {
+        /// The type.
+        service_type: ServiceType,
+        /// The port of the one that runs.
+        port: Port,
+        /// Its process.
+        pid: Option<u32>,
+    },
     /// It does not answer as it should.
     #[error("going on without the daemon: {0}")]
     Client(#[from] ClientError),
+}
+
+fn pid_remark(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 /// Asks the daemon, starting it if there is none.
@@ -137,6 +155,13 @@ fn ask(
         }
         answer => answer?,
     };
+    if let Some(existing) = answer.existing {
+        return Err(Unmanaged::OnlyOne {
+            service_type: wish.service_type.clone(),
+            port: answer.port,
+            pid: existing.pid,
+        });
+    }
     Ok(Lease {
         id: answer.lock_id,
         port: answer.port,

@@ -23,10 +23,22 @@ pub(crate) struct RunPlan {
     pub(crate) intercept: bool,
     /// The tool cannot be told the port: only the library can move it there from the one that it wants.
     pub(crate) redirects: bool,
-    /// Nobody knows what the command is; it may bind a port that nobody foresaw.
+    /// The command may well bind a port that nobody foresaw: nobody knows what it is, or it was told nothing and
+    /// has configuration files of its own.
     pub(crate) is_guess: bool,
     /// The port.
     pub(crate) port: Port,
+}
+
+/// How the user said which port it is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Insistence {
+    /// Not at all, or in the command itself.
+    None,
+    /// With `--port`.
+    Named,
+    /// With `--strict`.
+    Strict,
 }
 
 /// Puts the port into the command as its recipe says.
@@ -34,9 +46,14 @@ pub(crate) fn plan(
     detection: &Detection,
     command: &[OsString],
     port: Port,
+    insistence: Insistence,
     lease_id: &str,
 ) -> RunPlan {
-    let injection = detection.inject(port, command);
+    let injection = match insistence {
+        Insistence::None => detection.inject(port, command),
+        Insistence::Named => detection.inject_always(port, command),
+        Insistence::Strict => detection.inject_strict(port, command),
+    };
     let mut env: Vec<(OsString, OsString)> = injection
         .env
         .into_iter()
@@ -45,12 +62,13 @@ pub(crate) fn plan(
     if !lease_id.is_empty() {
         env.push((env_names::LEASE.into(), lease_id.into()));
     }
+    let was_told_nothing = injection.reach == Reach::Unneeded && detection.asked_port.is_none();
     RunPlan {
         argv: injection.argv,
         env,
         intercept: detection.intercept == Intercept::Preload,
         redirects: injection.reach == Reach::None,
-        is_guess: detection.outcome == Outcome::Generic,
+        is_guess: detection.outcome == Outcome::Generic || was_told_nothing,
         port,
     }
 }

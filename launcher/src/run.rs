@@ -20,7 +20,7 @@ use crate::notice::{self, Notices, Volume};
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::{self, Places};
-use crate::plan::{self, Report, RunPlan};
+use crate::plan::{self, Insistence, Report, RunPlan};
 use crate::supervise::{self, Job, SpawnError};
 use crate::tree::Tree;
 
@@ -117,6 +117,7 @@ struct Service {
     kind: ServiceType,
     name: String,
     asked: Option<Port>,
+    insistence: Insistence,
     needs_port: bool,
 }
 
@@ -133,6 +134,11 @@ impl Service {
                 .clone()
                 .unwrap_or_else(|| detection.service_name.clone()),
             asked: args.port.or(detection.asked_port.map(|asked| asked.port)),
+            insistence: match (args.strict, args.port) {
+                (true, _) => Insistence::Strict,
+                (false, Some(_)) => Insistence::Named,
+                (false, None) => Insistence::None,
+            },
             // Who names a port or a type says that it is a service.
             needs_port: is_service || args.port.is_some() || args.service_type.is_some(),
             detection,
@@ -170,6 +176,7 @@ fn dry_run(
             &service.detection,
             &args.command,
             lease.port,
+            service.insistence,
             "",
         ))
     } else {
@@ -198,7 +205,13 @@ fn lease_and_start(
         notices.degraded(reason);
     }
     announce(&notices, wish, &lease);
-    let plan = plan::plan(&service.detection, &args.command, lease.port, &lease.id);
+    let plan = plan::plan(
+        &service.detection,
+        &args.command,
+        lease.port,
+        service.insistence,
+        &lease.id,
+    );
     let tree = Tree::prepare(
         places.ok().as_ref(),
         lease,

@@ -92,13 +92,28 @@ impl Tree {
 
     /// Gives everything back. The session directory stays while a process of the run may still need it; the
     /// daemon sweeps it then.
-    pub(crate) fn release(mut self) {
-        if let Some(session) = self.session.take() {
-            self.teller.tell(session.table().entries());
-            if !no_child_is_left() {
-                session.keep();
-            }
+    pub(crate) fn release(self) {
+        let Self {
+            session,
+            teller,
+            lease,
+            ..
+        } = self;
+        if let Some(session) = &session {
+            teller.tell(session.table().entries());
         }
+        let released = lease.release();
+        let Some(session) = session.filter(|_| !no_child_is_left()) else {
+            return;
+        };
+        if !released {
+            // The next daemon would take what is left for leftovers of a launcher that was killed, and end it.
+            drop(std::fs::write(
+                session.directory().join(styxy_daemon::RELEASED_MARK),
+                "",
+            ));
+        }
+        session.keep();
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use styxy_protocol::{Port, ServiceType};
 
-use crate::plan::Plan;
+use crate::plan::{Manner, Plan};
 use crate::{Catalog, Command, Project};
 
 mod follow;
@@ -65,6 +65,8 @@ pub enum Reach {
     Argument,
     /// The tool gets it by a variable only; an unknown tool may ignore it.
     Environment,
+    /// Nothing was done: the tool takes that port by itself, unless files of its own say otherwise.
+    Unneeded,
     /// Neither is possible: only interception can move the port.
     None,
 }
@@ -105,16 +107,23 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// The command `argv` (the one that was detected) with `port`.
+    /// The command `argv` (the one that was detected) with `port`. A tool that takes this port by itself is told
+    /// nothing, so that its own configuration files stay in force.
     #[must_use]
     pub fn inject(&self, port: Port, argv: &[OsString]) -> Injection {
-        self.plan.inject(port, argv, false)
+        self.plan.inject(port, argv, Manner::IfNeeded)
+    }
+
+    /// The same for a user who names this port: the tool is told in any case.
+    #[must_use]
+    pub fn inject_always(&self, port: Port, argv: &[OsString]) -> Injection {
+        self.plan.inject(port, argv, Manner::Always)
     }
 
     /// The same for a user who wants this port or none: tools that would wander off are told to end instead.
     #[must_use]
     pub fn inject_strict(&self, port: Port, argv: &[OsString]) -> Injection {
-        self.plan.inject(port, argv, true)
+        self.plan.inject(port, argv, Manner::Strict)
     }
 }
 

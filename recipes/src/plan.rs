@@ -22,6 +22,19 @@ pub(crate) struct Plan {
     pub(crate) env: Vec<EnvForm>,
     /// Whether one of them gets to the tool.
     pub(crate) env_reaches: bool,
+    /// The port that the tool takes when it is told nothing, as far as the recipe can promise.
+    pub(crate) own: Option<Port>,
+}
+
+/// How insistent an injection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// A tool that takes the port anyway is told nothing.
+    IfNeeded,
+    /// It is told in any case.
+    Always,
+    /// And to end rather than to take another one.
+    Strict,
 }
 
 /// A word that becomes `before`, the port, `after`.
@@ -49,8 +62,15 @@ pub(crate) struct Insert {
 
 impl Plan {
     /// `argv` with `port`. A command of another length is not the one that was planned for: it stays as it is.
-    pub(crate) fn inject(&self, port: Port, argv: &[OsString], strict: bool) -> Injection {
+    pub(crate) fn inject(&self, port: Port, argv: &[OsString], manner: Manner) -> Injection {
         let mut argv = argv.to_vec();
+        if manner == Manner::IfNeeded && self.own == Some(port) && argv.len() == self.len {
+            return Injection {
+                argv,
+                env: Vec::new(),
+                reach: Reach::Unneeded,
+            };
+        }
         let fits = argv.len() == self.len;
         if fits {
             for Replace {
@@ -63,7 +83,7 @@ impl Plan {
             }
             if let Some(insert) = &self.insert {
                 let at = insert.at.min(argv.len());
-                argv.splice(at..at, insert.words(port, strict));
+                argv.splice(at..at, insert.words(port, manner));
             }
         }
         let env = self
@@ -90,8 +110,12 @@ impl Plan {
 }
 
 impl Insert {
-    fn words(&self, port: Port, strict: bool) -> Vec<OsString> {
-        let strict: &[String] = if strict { &self.strict } else { &[] };
+    fn words(&self, port: Port, manner: Manner) -> Vec<OsString> {
+        let strict: &[String] = if manner == Manner::Strict {
+            &self.strict
+        } else {
+            &[]
+        };
         std::iter::repeat_n("--".to_owned(), self.dashes)
             .chain(self.form.words(port))
             .chain(self.with.iter().cloned())

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 const ROUNDS: usize = 400;
 
+#[expect(clippy::print_stdout, reason = "a report for people")]
 fn main() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let styxy = env!("CARGO_BIN_EXE_styxy-under-test");

@@ -8,7 +8,7 @@ use styxy_protocol::{Instances, Port, ServiceType, ServiceTypeSpec};
 
 use super::Allocator;
 use super::lease::{Hold, Identity, Lease, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
-use crate::placement::{Reserved, Wishes, candidates, spares_from};
+use crate::placement::{Wishes, candidates, spares_from};
 
 /// How many leases one process may have: far more than any tool needs, far fewer than a range has room for.
 pub(crate) const MAX_LEASES_PER_OWNER: usize = 64;
@@ -143,10 +143,15 @@ impl Allocator {
         identity: Option<&Identity>,
         is_free: &dyn Fn(Port) -> bool,
     ) -> Result<Port, Refusal> {
+        let asked = request.preferred_port;
+        if let Some(port) =
+            asked.filter(|&port| self.placement.may_be_asked_for(port) && is_free(port))
+        {
+            return Ok(port);
+        }
         if request.strict {
-            let port = request.preferred_port.ok_or(Refusal::StrictWithoutPort)?;
-            let free = self.placement.first_free(&std::iter::once(port), is_free);
-            return free.ok_or_else(|| Refusal::Taken(self.conflict_about(port, request.strict)));
+            let port = asked.ok_or(Refusal::StrictWithoutPort)?;
+            return Err(Refusal::Taken(self.conflict_about(port, Wanted::ByName)));
         }
         let wishes = Wishes {
             asked: request.preferred_port,
@@ -170,19 +175,20 @@ impl Allocator {
         identity: Option<&Identity>,
         given: Port,
     ) -> Option<Conflict> {
-        let wanted = match request.preferred_port {
-            Some(asked) => asked,
+        let (port, wanted) = match request.preferred_port {
+            Some(asked) => (asked, Wanted::ByName),
             None if self.last_port(identity) == Some(given) => return None,
-            None => request.default_port?,
+            None => (request.default_port?, Wanted::ByTheTool),
         };
-        (wanted != given).then(|| self.conflict_about(wanted, false))
+        (port != given).then(|| self.conflict_about(port, wanted))
     }
 
-    /// Who has this port. A `strict` request may have an ephemeral one, so that is not what stood against it.
-    fn conflict_about(&self, port: Port, strict: bool) -> Conflict {
+    /// Who has this port, or what else stands against it.
+    fn conflict_about(&self, port: Port, wanted: Wanted) -> Conflict {
         let lease = self.by_port.get(&port).and_then(|id| self.leases.get(id));
         let reserved = self.placement.reserved(port);
-        let reserved = reserved.filter(|reserved| !(strict && *reserved == Reserved::Ephemeral));
+        let reserved = reserved
+            .filter(|_| wanted == Wanted::ByTheTool || !self.placement.may_be_asked_for(port));
         let holder = match (lease, reserved) {
             (Some(lease), _) => holder(lease),
             (None, Some(reserved)) => Holder::Reserved {
@@ -234,6 +240,15 @@ impl Allocator {
             .is_some_and(|lease| lease.identity().as_ref() == Some(&identity));
         (last != Some(port) && !runs_there).then_some(Record::Sticky { identity, port })
     }
+}
+
+/// Who wants a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The user or the command, by its number.
+    ByName,
+    /// The tool, because nobody said anything.
+    ByTheTool,
 }
 
 fn existing(lease: &Lease) -> Grant {

@@ -185,22 +185,37 @@ fn a_second_copy_does_not_take_the_first_ones_place() {
 }
 
 #[test]
-fn ports_that_are_not_handed_out_are_conflicts_with_a_reason() {
-    for number in [80, 6000, 40000] {
-        let mut machine = Machine::new(&[]);
+fn a_reserved_port_is_given_to_those_who_ask_for_it_and_to_nobody_else() {
+    for number in [6000, 40000] {
         let asks = AllocateRequest {
             preferred_port: Some(port(number)),
             ..request("dev")
         };
-        let grant = machine.give(&asks);
-        assert_eq!(grant.port, port(3000));
-        let conflict = grant.conflict.unwrap();
-        assert_eq!(conflict.port, port(number));
-        assert!(
-            matches!(conflict.holder, Holder::Reserved { .. }),
-            "{number}"
-        );
+        assert_eq!(Machine::new(&[]).give(&asks).port, port(number));
+        let tool = AllocateRequest {
+            default_port: Some(port(number)),
+            ..request("dev")
+        };
+        let grant = Machine::new(&[]).give(&tool);
+        assert_ne!(grant.port, port(number));
+        let holder = grant.conflict.unwrap().holder;
+        assert!(matches!(holder, Holder::Reserved { .. }), "{number}");
     }
+}
+
+#[test]
+fn a_privileged_port_is_a_conflict_with_a_reason() {
+    let mut machine = Machine::new(&[]);
+    let asks = AllocateRequest {
+        preferred_port: Some(port(80)),
+        ..request("dev")
+    };
+    let grant = machine.give(&asks);
+    assert_eq!(grant.port, port(3000));
+    assert!(matches!(
+        grant.conflict.unwrap().holder,
+        Holder::Reserved { .. }
+    ));
 }
 
 #[test]

@@ -28,9 +28,6 @@ const KILL_ROUNDS: usize = 5;
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
 /// Session directories younger than this may belong to a launcher that is about to use them.
 const YOUNG_SESSION: Duration = Duration::from_mins(1);
-/// A launcher that could not reach the daemon leaves this file in its session directory: it has ended of its
-/// own accord, and what is left of its tree is left on purpose.
-const RELEASED_MARK: &str = "released";
 
 impl Authority {
     /// Takes up the leases that the journal remembered, and the session directories that nobody has.
@@ -72,7 +69,7 @@ impl Authority {
         let left_on_purpose = self
             .sessions
             .join(id.to_string())
-            .join(RELEASED_MARK)
+            .join(crate::RELEASED_MARK)
             .exists();
         if was_killed && !left_on_purpose {
             end_leftovers(tree).await;

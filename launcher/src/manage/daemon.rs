@@ -77,7 +77,7 @@ fn config(
     places: &Places,
     args: &DaemonStartArgs,
     log: LogTarget,
-    on_ready: Box<dyn FnOnce()>,
+    on_ready: Box<dyn FnOnce() + Send>,
 ) -> Config {
     Config {
         paths: Paths {

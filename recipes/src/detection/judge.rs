@@ -157,6 +157,10 @@ impl Judge<'_> {
             wish = self.wish_in_env(&asked, &trail);
         }
         plan_env(&env, &trail, &mut plan);
+        plan.own = match &wish {
+            Wish::Port(asked) => Some(asked.port),
+            _ => rules.default.filter(|_| !rules.tell_default),
+        };
         if add && plan.replace.is_empty() {
             plan.insert = self.insert(recipe, tool, &options, &trail);
         }

@@ -9,6 +9,10 @@ use styxy_protocol::Port;
 pub struct PortRules {
     /// The port that the tool takes, or is expected to take, when nobody says anything.
     pub default: Option<Port>,
+    /// The tool has to be told even this port, because by itself it takes another one: a random one, or one that
+    /// its program says. Without it a tool that gets the port that it would take anyway is run just as it was typed,
+    /// so that what its own configuration files say stays in force.
+    pub tell_default: bool,
     /// Arguments that carry the port. The first is added when the user typed none; all are recognised.
     pub argv: Vec<ArgForm>,
     /// Variables that carry it: set by styxy, and read as the user's wish.

@@ -154,3 +154,38 @@ fn bytes_that_are_not_utf8_pass_unchanged() {
         ["vite".into(), strange, "--port".into(), "4001".into()] as [OsString; 4]
     );
 }
+
+#[test]
+fn a_tool_that_takes_the_port_anyway_is_told_nothing_unless_the_user_insists() {
+    let vite = Port::new(5173).unwrap();
+    let wanted = Port::new(4000).unwrap();
+    for (script, port, gives, reach) in [
+        ("vite", vite, "npm run dev", Reach::Unneeded),
+        ("vite --port 4000", wanted, "npm run dev", Reach::Unneeded),
+        (
+            "vite --port 4000",
+            vite,
+            "npm run dev -- --port 5173",
+            Reach::Argument,
+        ),
+    ] {
+        let found = detected("npm run dev", &[("dev", script)], &[]);
+        let injection = found.inject(port, &argv("npm run dev"));
+        assert_eq!(
+            (injection.argv, injection.reach),
+            (argv(gives), reach),
+            "{script}"
+        );
+    }
+    let found = detected("npm run dev", &[("dev", "vite")], &[]);
+    let injection = found.inject_always(vite, &argv("npm run dev"));
+    assert_eq!(injection.argv, argv("npm run dev -- --port 5173"));
+    let storybook = detected("npm run dev", &[("dev", "storybook dev")], &[]);
+    let port = storybook.default_port.unwrap();
+    let injection = storybook.inject(port, &argv("npm run dev"));
+    assert_eq!(
+        injection.argv,
+        argv("npm run dev -- -p 6006"),
+        "by itself it takes a random port"
+    );
+}

@@ -127,7 +127,7 @@ fn a_broken_file_is_left_out_and_the_others_stay() {
 #[test]
 fn faults_are_shown_at_their_place() {
     insta::assert_snapshot!(errors(&[&GOOD.replace("default = 4100", "\tdefalt = 4100")]), @r#"
-    a.toml:8:2: unknown field `defalt`, expected one of `default`, `argv`, `env`, `asked_env`, `dotenv`, `position`, `repeat`, `with`, `strict`
+    a.toml:8:2: unknown field `defalt`, expected one of `default`, `tell_default`, `argv`, `env`, `asked_env`, `dotenv`, `position`, `repeat`, `with`, `strict`
        defalt = 4100
        ^
     "#);
