@@ -1,1 +1,19 @@
-//! it
+//! Every test that needs a real process, in one binary.
+//!
+//! A test gets its world from [`sandbox`] and its projects from [`FIXTURES`]; what it needs and the machine does not
+//! have goes through `styxy_tests::available`, which says that the test was skipped.
+
+mod harness;
+
+use styxy_tests::{Fixtures, Programs, Sandbox};
+
+const FIXTURES: Fixtures = Fixtures {
+    store: env!("CARGO_TARGET_TMPDIR"),
+};
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(Programs {
+        styxy: env!("CARGO_BIN_EXE_styxy-under-test"),
+        inside: env!("CARGO_BIN_EXE_inside"),
+    })
+}
