@@ -1,1 +1,141 @@
-//! (skeleton)
+//! The port authority: one background process a user that leases ports.
+//!
+//! Its state is a pure state machine (`allocator`); everything around it observes the machine it runs on
+//! (`kernel`), remembers (`journal`) or talks (`server`). Invariant: a port is in at most one live lease,
+//! and every change is in the journal before the client that asked for it gets its answer.
+
+pub mod browser_ports;
+pub mod kernel;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the daemon keeps its files. The caller has chosen and created neither of them.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// Holds `sock`, `lock`, `pid` and the session directories under `s/`. Created 0700 if missing.
+    pub runtime_dir: PathBuf,
+    /// Holds `journal`. Created 0700 if missing; where that fails the daemon serves from memory.
+    pub state_dir: PathBuf,
+}
+
+impl Paths {
+    /// The Unix socket that the API is served on.
+    pub fn socket(&self) -> PathBuf {
+        self.runtime_dir.join("sock")
+    }
+
+    /// The file whose lock makes a process the daemon. Never deleted.
+    pub fn lock(&self) -> PathBuf {
+        self.runtime_dir.join("lock")
+    }
+
+    /// The pid of the daemon, for people. Nothing depends on it.
+    pub fn pid(&self) -> PathBuf {
+        self.runtime_dir.join("pid")
+    }
+
+    /// The session directories, one a lease, named by its id.
+    pub fn sessions(&self) -> PathBuf {
+        self.runtime_dir.join("s")
+    }
+
+    /// What the daemon remembers across restarts.
+    pub fn journal(&self) -> PathBuf {
+        self.state_dir.join("journal")
+    }
+}
+
+/// Where the daemon's log goes.
+#[derive(Clone, Debug)]
+pub enum LogTarget {
+    /// Nowhere.
+    Discard,
+    /// To stderr, for a daemon in the foreground.
+    Stderr,
+    /// To this file (0600) and, when it has 5 MB, to a second one with `.1` behind its name.
+    File(PathBuf),
+}
+
+/// What a daemon needs to know before it starts.
+pub struct Config {
+    /// Where its files are.
+    pub paths: Paths,
+    /// Version of styxy, as reported by `GET /status`.
+    pub version: &'static str,
+    /// Exit after this long without a lease; `None` is never.
+    pub idle_exit: Option<Duration>,
+    /// Where to log.
+    pub log: LogTarget,
+    /// Called once, when the socket accepts connections.
+    pub on_ready: Box<dyn FnOnce()>,
+}
+
+/// Why [`run`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// Another daemon serves this runtime directory.
+    LostTheRace,
+    /// Nobody had a lease for [`Config::idle_exit`].
+    Idle,
+}
+
+/// Why the daemon could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The runtime directory cannot be made or opened.
+    #[error("cannot use runtime directory `{}`", path.display())]
+    RuntimeDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Other users could put files into the runtime directory.
+    #[error("runtime directory `{}` {reason}; make it a directory of your own with mode 0700", path.display())]
+    UnsafeRuntimeDir {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The lock file cannot be opened or locked.
+    #[error("cannot lock `{}`", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The socket cannot be made.
+    #[error("cannot listen on `{}`", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The log file cannot be opened.
+    #[error("cannot log to `{}`", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The event loop or its signal handlers cannot be set up.
+    #[error("cannot start the event loop")]
+    EventLoop(#[source] io::Error),
+}
+
+/// Serves until SIGTERM, SIGINT or idleness. Blocks; runs its own event loop on the calling thread.
+///
+/// Takes the lock first; a process that does not get it returns [`Ended::LostTheRace`] at once.
+pub fn run(config: Config) -> Result<Ended, DaemonError> {
+    (config.on_ready)();
+    Ok(Ended::Stopped)
+}

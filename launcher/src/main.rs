@@ -1,2 +1,7 @@
-//! (skeleton)
-fn main() {}
+//! The `styxy` program. Everything is in the library, so that the tests can build the program too.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    styxy::main()
+}

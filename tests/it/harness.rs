@@ -1,13 +1,17 @@
 //! The harness itself, with commands that have nothing to do with styxy: what it reports must be true.
 
 use nix::sys::signal::Signal;
-use styxy_tests::{Deadline, Host};
+use styxy_tests::{Deadline, Host, available};
 
 use crate::sandbox;
 
 #[test]
 fn two_sandboxes_have_the_same_port_twice() {
-    let (one, other) = (sandbox(), sandbox());
+    let one = sandbox();
+    if available(one.has_own_ports()).is_none() {
+        return;
+    }
+    let other = sandbox();
     let squatter = one.squat(Host::Ipv4Any, 8000);
     assert!(!one.is_free(8000));
     assert!(other.is_free(8000));

@@ -18,7 +18,9 @@ use tempfile::TempDir;
 use crate::namespace::Network;
 use crate::running::Source;
 use crate::terminal::Terminal;
-use crate::{Deadline, Ended, Host, Page, Processes, Running, Squatter, eventually, http, ports};
+use crate::{
+    Deadline, Ended, Host, Missing, Page, Processes, Running, Squatter, eventually, http, ports,
+};
 
 /// The programs that the tests were built with; only the integration binary knows where they are.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +72,15 @@ impl Sandbox {
             network,
             root,
             search_path,
+        }
+    }
+
+    /// Whether no other sandbox and nothing of the machine can be on its ports. Where this is not so, a second
+    /// sandbox of the same test would wait for the first for ever.
+    pub fn has_own_ports(&self) -> Result<(), Missing> {
+        match self.network {
+            Network::Own(_) => Ok(()),
+            Network::Machine(_) => Err(Missing::new("no network namespace")),
         }
     }
 

@@ -99,6 +99,37 @@ pub struct AllocateResponse {
     /// The daemon cannot watch the owner: send a heartbeat this often or lose the lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat_seconds: Option<u32>,
+    /// There may be only one service of this type and it is there already: its lease, not a new one.
+    /// The lease belongs to somebody else, so the client neither renews nor releases it.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingLease>,
+}
+
+/// The lease that a single-instance type has already. Its fields lie in the answer itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExistingLease {
+    /// Always true.
+    pub existing: bool,
+    /// Identifier of the lease, as `lock_id`.
+    #[serde(rename = "lockId")]
+    pub lock_id: String,
+    /// Label of the client that has it.
+    #[serde(
+        rename = "existingInstanceId",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub instance_id: Option<String>,
+    /// Process that it hangs on.
+    #[serde(
+        rename = "existingPid",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub pid: Option<u32>,
+    /// Wall clock time of its allocation, milliseconds since 1970.
+    #[serde(rename = "allocatedAt")]
+    pub allocated_at: u64,
 }
 
 /// A wanted port and its holder.
@@ -285,4 +316,53 @@ pub enum ErrorCode {
     Forbidden,
     /// A fault of the daemon.
     Internal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(existing: Option<ExistingLease>) -> AllocateResponse {
+        AllocateResponse {
+            success: true,
+            port: Port::new(11430).expect("not 0"),
+            lock_id: "x".to_owned(),
+            message: String::new(),
+            protocol: PROTOCOL,
+            spare_ports: Vec::new(),
+            conflict: None,
+            heartbeat_seconds: None,
+            existing,
+        }
+    }
+
+    #[test]
+    fn an_existing_lease_lies_in_the_answer_itself() {
+        let existing = answer(Some(ExistingLease {
+            existing: true,
+            lock_id: "x".to_owned(),
+            instance_id: None,
+            pid: Some(7),
+            allocated_at: 1000,
+        }));
+        let json = serde_json::to_value(&existing).expect("serialises");
+        assert_eq!(json["existing"], true);
+        assert_eq!(json["lockId"], "x");
+        assert_eq!(json["existingPid"], 7);
+        assert_eq!(json["allocatedAt"], 1000);
+        assert_eq!(
+            serde_json::from_value::<AllocateResponse>(json).expect("reads back"),
+            existing
+        );
+    }
+
+    #[test]
+    fn without_one_there_is_no_trace_of_it() {
+        let json = serde_json::to_value(answer(None)).expect("serialises");
+        assert_eq!(json.get("existing"), None);
+        assert_eq!(
+            serde_json::from_value::<AllocateResponse>(json).expect("reads back"),
+            answer(None)
+        );
+    }
 }

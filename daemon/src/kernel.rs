@@ -1,0 +1,20 @@
+//! What the kernel says about ports and processes: a thin layer over sockets, `sock_diag`, pidfds and `/proc`.
+//!
+//! Nothing here remembers anything or decides anything, and nothing blocks. Calls cost microseconds, except
+//! those that say that they walk `/proc`, which cost milliseconds and belong on a blocking thread.
+//! Invariant: this is the only module of the daemon with unsafe code.
+
+mod clock;
+mod pidfd;
+mod probe;
+mod process;
+mod sock_diag;
+
+pub use clock::{boot_time, wall_clock};
+pub use pidfd::Pidfd;
+pub use probe::{ephemeral_range, port_is_free, probe};
+pub use process::{
+    ProcessIdentity, Stat, boot_id, command_line, every_pid, has_in_environ, has_in_maps, holders,
+    process_identity, same_pid_namespace, session_id, uid_of,
+};
+pub use sock_diag::{Listening, is_listening, listening, listening_on};

@@ -1,0 +1,234 @@
+//! What can be typed. `styxy run` is parsed by itself, because it is what everybody's commands wait for and
+//! building the whole command tree costs several times as much; the help of both is the same definition.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand};
+use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port, ServiceType};
+
+const EXAMPLES: &str = "Examples:
+  styxy run -- npm run storybook      the next free storybook port, as a flag of the tool
+  styxy run --port 4000 -- vite       port 4000 if it is free, else another one
+  styxy run --dry-run -- npm run dev  what would be run, on which port, and why
+
+Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is taken,
+126 the command cannot be executed, 127 the command was not found.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "styxy",
+    version,
+    about = "Run development servers on ports of their own",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command on a port of its own
+    #[command(after_help = EXAMPLES)]
+    Run(RunArgs),
+    /// List the leased ports
+    List(ListArgs),
+    /// Start, stop or look at the daemon
+    #[command(subcommand)]
+    Daemon(DaemonCommand),
+}
+
+/// `styxy run` by itself.
+#[derive(Debug, Parser)]
+#[command(name = "styxy run", bin_name = "styxy run", about = "Run a command on a port of its own", after_help = EXAMPLES)]
+pub(crate) struct RunCli {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// What was typed after `styxy run`.
+#[derive(Clone, Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+pub(crate) struct RunArgs {
+    /// Use this port if it is free (1024 to 65535)
+    ///
+    /// Without it the port that the command itself names is tried first, then the one that the service had last time.
+    #[arg(long, short = 'p', value_name = "PORT", value_parser = unprivileged_port)]
+    pub(crate) port: Option<Port>,
+    /// Fail with exit code 125 rather than use another port than the wanted one
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Treat the command as this kind of service, such as `dev`, `api` or `storybook`
+    #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = known_service_type)]
+    pub(crate) service_type: Option<ServiceType>,
+    /// Name of the service; services of one package that run side by side need different ones
+    #[arg(long, short = 'n', value_name = "NAME", value_parser = service_name)]
+    pub(crate) name: Option<String>,
+    /// Say nothing, not even which port it became
+    #[arg(long, short = 'q')]
+    pub(crate) quiet: bool,
+    /// Print what would be run, on which port, and why; run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// With --dry-run: print JSON
+    #[arg(long, requires = "dry_run")]
+    pub(crate) json: bool,
+    /// The command and its arguments; everything after its name is the command's own
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What was typed after `styxy list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What can be done with the daemon.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DaemonCommand {
+    /// Run the daemon here until it is stopped (`styxy run` starts one by itself)
+    Start(DaemonStartArgs),
+    /// Stop the running daemon; leases are kept for the next one
+    Stop,
+    /// Tell whether the daemon runs
+    Status(DaemonStatusArgs),
+}
+
+/// What was typed after `styxy daemon start`.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonStartArgs {
+    /// Start it in the background and return when it answers
+    #[arg(long, short = 'd')]
+    pub(crate) detach: bool,
+    /// Leave session and terminal, and keep stderr only until it answers
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+    /// End by itself after this many seconds without a lease
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) idle_exit: Option<u64>,
+}
+
+/// What was typed after `styxy daemon status`.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonStatusArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn unprivileged_port(text: &str) -> Result<Port, String> {
+    let port: Port = text.parse().map_err(|error| format!("{error}"))?;
+    if port.is_privileged() {
+        return Err(
+            "ports below 1024 are not handed out; run the command without styxy to use one"
+                .to_owned(),
+        );
+    }
+    Ok(port)
+}
+
+fn known_service_type(text: &str) -> Result<ServiceType, String> {
+    let known = |service_type: ServiceType| service_type.builtin().map(|_| service_type);
+    text.parse().ok().and_then(known).ok_or_else(|| {
+        let names: Vec<_> = BUILTIN_SERVICE_TYPES.iter().map(|spec| spec.name).collect();
+        format!(
+            "there is no such service type; known are {}",
+            names.join(", ")
+        )
+    })
+}
+
+fn service_name(text: &str) -> Result<String, String> {
+    let valid = (1..=100).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is 1 to 100 letters, digits, `-`, `_` and `.`".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn command(words: &[&str]) -> Vec<OsString> {
+        RunCli::try_parse_from([&["styxy run"], words].concat())
+            .unwrap()
+            .run
+            .command
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+        RunCli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_after_the_command_name_is_the_commands_own() {
+        assert_eq!(command(&["--", "npm", "run", "dev"]), ["npm", "run", "dev"]);
+        assert_eq!(
+            command(&["--", "npm", "run", "dev", "--", "--port", "1"]),
+            ["npm", "run", "dev", "--", "--port", "1"]
+        );
+        assert_eq!(
+            command(&["npm", "run", "dev", "--", "-q"]),
+            ["npm", "run", "dev", "--", "-q"]
+        );
+        assert_eq!(
+            command(&["-q", "vite", "--port", "1", "--quiet"]),
+            ["vite", "--port", "1", "--quiet"]
+        );
+        assert_eq!(command(&["--", "--weird"]), ["--weird"]);
+        assert_eq!(command(&["x", "--help"]), ["x", "--help"]);
+    }
+
+    #[test]
+    fn bad_values_are_told_with_the_value_and_the_remedy() {
+        let error = |words: &[&str]| {
+            let error =
+                RunCli::try_parse_from([&["styxy run"], words, &["--", "x"]].concat()).unwrap_err();
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert_eq!(
+            error(&["--port", "0"]),
+            "error: invalid value '0' for '--port <PORT>': not a port number from 1 to 65535"
+        );
+        assert_eq!(
+            error(&["--port", "70000"]),
+            "error: invalid value '70000' for '--port <PORT>': not a port number from 1 to 65535"
+        );
+        assert_eq!(
+            error(&["--port", "80"]),
+            "error: invalid value '80' for '--port <PORT>': ports below 1024 are not handed out; run the command without styxy to use one"
+        );
+        assert!(
+            error(&["--type", "nonsense"]).contains("known are dev, api, database"),
+            "{}",
+            error(&["--type", "nonsense"])
+        );
+    }
+}

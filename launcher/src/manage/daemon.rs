@@ -1,0 +1,205 @@
+//! `styxy daemon start | stop | status`.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use styxy_daemon::{Config, Ended, LogTarget, Paths};
+use styxy_protocol::api::{self, StatusResponse};
+
+use crate::background::{self, StartedBy};
+use crate::cli::{DaemonCommand, DaemonStartArgs, DaemonStatusArgs};
+use crate::client::Client;
+use crate::context::Context;
+use crate::manage::remote::{self, RemoteError};
+use crate::output;
+use crate::places::Places;
+use crate::sys::detach::{self, Detached};
+
+/// How long a daemon that was asked to stop may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Does what was typed.
+pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
+    let places = match Places::find(context) {
+        Ok(places) => places,
+        Err(error) => return super::failed(&error),
+    };
+    match command {
+        DaemonCommand::Start(args) if args.background => serve_in_background(&places, args),
+        DaemonCommand::Start(args) if args.detach => start_detached(context, &places),
+        DaemonCommand::Start(args) => serve_here(&places, args),
+        DaemonCommand::Stop => stop(&places),
+        DaemonCommand::Status(args) => status(&places, args),
+    }
+}
+
+fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
+    output::print("Starting Styxy daemon...\n");
+    let socket = places.socket();
+    let config = config(
+        places,
+        args,
+        LogTarget::Stderr,
+        Box::new(move || {
+            output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
+        }),
+    );
+    match styxy_daemon::run(config) {
+        Ok(Ended::LostTheRace) => already_running(places),
+        Ok(Ended::Stopped | Ended::Idle) => ExitCode::SUCCESS,
+        Err(error) => super::failed(&with_causes(&error)),
+    }
+}
+
+/// The process that `background::start` started: it says what goes wrong until it answers, and then nothing.
+fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
+    match detach::detach() {
+        Ok(Detached::Starter) => return ExitCode::SUCCESS,
+        Ok(Detached::Background) => {}
+        Err(error) => return super::failed(&error),
+    }
+    let log = LogTarget::File(places.home.join("daemon.log"));
+    let on_ready = || {
+        // If the null device cannot be opened, whoever waits goes on after its time is up.
+        drop(detach::silence_stderr());
+    };
+    match styxy_daemon::run(config(places, args, log, Box::new(on_ready))) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => super::failed(&with_causes(&error)),
+    }
+}
+
+fn config(
+    places: &Places,
+    args: &DaemonStartArgs,
+    log: LogTarget,
+    on_ready: Box<dyn FnOnce()>,
+) -> Config {
+    Config {
+        paths: Paths {
+            runtime_dir: places.runtime.clone(),
+            state_dir: places.home.clone(),
+        },
+        version: env!("CARGO_PKG_VERSION"),
+        idle_exit: args.idle_exit.map(Duration::from_secs),
+        log,
+        on_ready,
+    }
+}
+
+fn already_running(places: &Places) -> ExitCode {
+    match ask(&places.socket()) {
+        Ok(status) => output::print(&format!(
+            "Styxy daemon is already running (PID: {})\n",
+            status.pid
+        )),
+        Err(_) => output::print("Styxy daemon is already running\n"),
+    }
+    ExitCode::SUCCESS
+}
+
+fn start_detached(context: &Context, places: &Places) -> ExitCode {
+    if Client::new(places.socket()).is_reachable() {
+        return already_running(places);
+    }
+    if let Err(error) = background::start(context, places, StartedBy::User) {
+        return super::failed(&error);
+    }
+    match ask(&places.socket()) {
+        Ok(status) => {
+            output::print(&format!(
+                "Daemon started in background (PID: {})\n",
+                status.pid
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(error) => super::failed(&error),
+    }
+}
+
+/// Asks the daemon to end and waits until it has: whoever starts the next one finds the socket free.
+fn stop(places: &Places) -> ExitCode {
+    let pid = match ask(&places.socket()) {
+        Ok(status) => status.pid,
+        Err(RemoteError::NotRunning) => {
+            output::print("Styxy daemon is not running\n");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return super::failed(&error),
+    };
+    if let Err(error) = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM) {
+        return super::failed(&format_args!(
+            "cannot stop the daemon (PID: {pid}): {error}"
+        ));
+    }
+    let client = Client::new(places.socket());
+    let deadline = now() + STOP_PATIENCE;
+    while client.is_reachable() {
+        if now() >= deadline {
+            return super::failed(&format_args!(
+                "the daemon (PID: {pid}) was asked to stop and still runs"
+            ));
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    output::print(&format!("Stopped Styxy daemon (PID: {pid})\n"));
+    ExitCode::SUCCESS
+}
+
+fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
+    let status = match ask(&places.socket()) {
+        Ok(status) => status,
+        Err(RemoteError::NotRunning) => {
+            output::print(if args.json {
+                "{\"status\":\"stopped\"}\n"
+            } else {
+                "Status: Stopped\n"
+            });
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return super::failed(&error),
+    };
+    if args.json {
+        output::print_json(&status);
+        return ExitCode::SUCCESS;
+    }
+    output::print(&format!(
+        "Status: Running (PID: {})\nUptime: {:.0}s\nAllocations: {}\nVersion: {}\nSocket: {}\n",
+        status.pid,
+        status.uptime,
+        status.allocations,
+        status.version,
+        places.socket().display()
+    ));
+    if let Some(reason) = status.degraded {
+        output::print(&format!("Degraded: {reason}\n"));
+    }
+    ExitCode::SUCCESS
+}
+
+fn ask(socket: &Path) -> Result<StatusResponse, RemoteError> {
+    remote::get(socket, api::STATUS)
+}
+
+/// An error and what is behind it, on one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a shell that waits for another process needs a clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

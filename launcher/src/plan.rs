@@ -1,0 +1,193 @@
+//! The run plan: everything that is decided about a command before it is started. Pure: a detection and a port
+//! in, arguments and environment out. What comes after it decides nothing about tools.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use styxy_protocol::{Port, ServiceType};
+use styxy_recipes::{Detection, Intercept, Outcome, Reach};
+
+use crate::env_names;
+use crate::lease::Wish;
+
+/// A command, ready to be run on its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RunPlan {
+    /// Program and arguments.
+    pub(crate) argv: Vec<OsString>,
+    /// Variables that are set on top of the inherited environment.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Whether the preload library is put in.
+    pub(crate) intercept: bool,
+    /// The tool cannot be told the port: only the library can move it there from the one that it wants.
+    pub(crate) redirects: bool,
+    /// Nobody knows what the command is; it may bind a port that nobody foresaw.
+    pub(crate) is_guess: bool,
+    /// The port.
+    pub(crate) port: Port,
+}
+
+/// Puts the port into the command as its recipe says.
+pub(crate) fn plan(
+    detection: &Detection,
+    command: &[OsString],
+    port: Port,
+    lease_id: &str,
+) -> RunPlan {
+    let injection = detection.inject(port, command);
+    let mut env: Vec<(OsString, OsString)> = injection
+        .env
+        .into_iter()
+        .map(|(name, value)| (OsString::from(name), value))
+        .collect();
+    if !lease_id.is_empty() {
+        env.push((env_names::LEASE.into(), lease_id.into()));
+    }
+    RunPlan {
+        argv: injection.argv,
+        env,
+        intercept: detection.intercept == Intercept::Preload,
+        redirects: injection.reach == Reach::None,
+        is_guess: detection.outcome == Outcome::Generic,
+        port,
+    }
+}
+
+/// The inherited environment with the plan's variables in it.
+pub(crate) fn environment(
+    inherited: &[(OsString, OsString)],
+    set: &[(OsString, OsString)],
+) -> Vec<(OsString, OsString)> {
+    let kept = inherited
+        .iter()
+        .filter(|(name, _)| !set.iter().any(|(other, _)| other == name));
+    kept.chain(set).cloned().collect()
+}
+
+/// What `--dry-run` prints.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report<'a> {
+    recipe: &'a str,
+    outcome: &'static str,
+    service_type: &'a ServiceType,
+    service_name: &'a str,
+    why: &'a [String],
+    asked_port: Option<Port>,
+    default_port: Option<Port>,
+    port: Option<Port>,
+    url: Option<String>,
+    intercept: bool,
+    env: BTreeMap<String, String>,
+    argv: Vec<String>,
+}
+
+impl<'a> Report<'a> {
+    /// The report of a plan, or of a command that is left as it is when there is no plan.
+    pub(crate) fn new(
+        detection: &'a Detection,
+        wish: &'a Wish,
+        command: &[OsString],
+        plan: Option<&RunPlan>,
+    ) -> Self {
+        let text = |word: &OsString| word.to_string_lossy().into_owned();
+        Self {
+            recipe: &detection.recipe,
+            outcome: outcome_name(detection.outcome),
+            service_type: &wish.service_type,
+            service_name: &wish.name,
+            why: &detection.why,
+            asked_port: wish.asked,
+            default_port: wish.default,
+            port: plan.map(|plan| plan.port),
+            url: plan.map(|plan| format!("http://localhost:{}", plan.port)),
+            intercept: plan.is_some_and(|plan| plan.intercept),
+            env: plan
+                .iter()
+                .flat_map(|plan| &plan.env)
+                .map(|(name, value)| (text(name), text(value)))
+                .collect(),
+            argv: plan
+                .map_or(command, |plan| &plan.argv)
+                .iter()
+                .map(text)
+                .collect(),
+        }
+    }
+
+    /// The report for people.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut row = |name: &str, value: &str| {
+            let _ = writeln!(text, "{name:<9} {value}");
+        };
+        row("recipe", &format!("{} ({})", self.recipe, self.outcome));
+        for why in self.why {
+            row("because", why);
+        }
+        row("type", self.service_type.as_str());
+        row("name", self.service_name);
+        match self.port {
+            Some(port) => row("port", &format!("{port}{}", self.port_remark())),
+            None => row("port", "none, the command is run as it is"),
+        }
+        for (name, value) in &self.env {
+            row("env", &format!("{name}={}", quoted(value)));
+        }
+        if self.intercept {
+            row(
+                "net",
+                "binds to other taken ports are moved to free ones (LD_PRELOAD)",
+            );
+        }
+        row(
+            "command",
+            &self
+                .argv
+                .iter()
+                .map(|word| quoted(word))
+                .collect::<Vec<_>>()
+                .join(" "),
+        );
+        text
+    }
+
+    fn port_remark(&self) -> String {
+        match (self.asked_port, self.default_port) {
+            (Some(asked), _) if Some(asked) != self.port => format!(" (asked for: {asked})"),
+            (None, Some(default)) if Some(default) != self.port => {
+                format!(" (the tool's own: {default})")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Service => "service",
+        Outcome::Generic => "generic",
+        Outcome::ShortLived => "short-lived",
+        Outcome::BringsOwnRun => "brings-own-run",
+        Outcome::KeepsItsPort => "keeps-its-port",
+    }
+}
+
+/// A word as it could be typed in a shell.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=:./@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A command for display.
+pub(crate) fn command_line(argv: &[OsString]) -> String {
+    argv.iter()
+        .map(|word| quoted(&OsStr::to_string_lossy(word)))
+        .collect::<Vec<_>>()
+        .join(" ")
+}

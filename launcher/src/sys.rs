@@ -1,0 +1,10 @@
+//! The system calls of the launcher, each wrapped once in a safe function.
+//!
+//! Invariant: nothing here decides anything; `unsafe` lives in these files and in no other of the launcher.
+
+pub(crate) mod detach;
+pub(crate) mod hold;
+pub(crate) mod inherited;
+pub(crate) mod process;
+pub(crate) mod signal;
+pub(crate) mod spawn;

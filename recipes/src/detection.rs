@@ -1,0 +1,128 @@
+//! What a command turned out to be, and how it gets its port.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use styxy_protocol::{Port, ServiceType};
+
+use crate::{Catalog, Command, Project};
+
+/// What to do with the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// A known server: lease a port and inject it.
+    Service,
+    /// Unknown: lease a port, give it as `PORT`, intercept; no flags.
+    Generic,
+    /// Builds, lints, installs, prints help: run as it is, no port.
+    ShortLived,
+    /// The script that it runs contains `styxy run` itself: run as it is, the inner run leases the port.
+    BringsOwnRun,
+    /// The user asked for port 0, a privileged port or something that is no port: run as it is.
+    KeepsItsPort,
+}
+
+/// A port that the user asked for by the tool's own means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The port.
+    pub port: Port,
+    /// Where it stands.
+    pub from: AskedFrom,
+}
+
+/// Where an asked-for port stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskedFrom {
+    /// A word of the command: `--port 4000`, `http.server 8000`.
+    Argument,
+    /// An assignment in the command: `env PORT=4000 …`.
+    Assignment,
+    /// A script that was followed.
+    Script,
+    /// A variable of the environment that the tool reads.
+    Environment,
+}
+
+/// Whether the preload library goes with the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intercept {
+    /// It does.
+    Preload,
+    /// The recipe says that the tool does not get along with it, or no port is leased at all.
+    Off,
+}
+
+/// How far an injection gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The tool gets the port as an argument, which beats everything else.
+    Argument,
+    /// The tool gets it by a variable only; an unknown tool may ignore it.
+    Environment,
+    /// Neither is possible: only interception can move the port.
+    None,
+}
+
+/// The command with its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injection {
+    /// The whole command; every word is passed on separately, never through a shell.
+    pub argv: Vec<OsString>,
+    /// Variables to set.
+    pub env: Vec<(String, OsString)>,
+    /// How far that gets.
+    pub reach: Reach,
+}
+
+/// The result of looking at a command.
+#[derive(Clone, Debug)]
+pub struct Detection {
+    /// What to do with it.
+    pub outcome: Outcome,
+    /// Kind of service; `dev` for an unknown one.
+    pub service_type: ServiceType,
+    /// Name of the recipe that matched; `generic` when none did.
+    pub recipe: String,
+    /// The chain of conclusions, for `--dry-run`.
+    pub why: Vec<String>,
+    /// Name that tells the services of one package apart: the script's, else the recipe's, else the program's.
+    pub service_name: String,
+    /// Directory of the `package.json` whose script is run, when one is.
+    pub package_dir: Option<PathBuf>,
+    /// The port that the user asked for.
+    pub asked_port: Option<Asked>,
+    /// The port that the tool takes when nobody asks for another.
+    pub default_port: Option<Port>,
+    /// Whether to intercept.
+    pub intercept: Intercept,
+}
+
+impl Detection {
+    /// The command `argv` (the one that was detected) with `port`.
+    #[must_use]
+    pub fn inject(&self, port: Port, argv: &[OsString]) -> Injection {
+        Injection {
+            argv: argv.to_vec(),
+            env: vec![("PORT".to_owned(), port.to_string().into())],
+            reach: Reach::Environment,
+        }
+    }
+}
+
+/// Finds out what `command` is.
+pub fn detect(catalog: &Catalog, command: &Command<'_>, project: &dyn Project) -> Detection {
+    let _ = (catalog, command, project.exists(command.cwd));
+    Detection {
+        outcome: Outcome::Generic,
+        service_type: "dev".parse().expect("`dev` is a valid service type"),
+        recipe: "generic".to_owned(),
+        why: Vec::new(),
+        service_name: "generic".to_owned(),
+        package_dir: None,
+        asked_port: None,
+        default_port: None,
+        intercept: Intercept::Preload,
+    }
+}

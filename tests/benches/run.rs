@@ -1,0 +1,101 @@
+//! What `styxy run` costs in front of a command that does nothing: `cargo bench -p styxy-tests --bench run`.
+//!
+//! The variants are started in turn, so that whatever else the machine does hits all of them, and stated as the
+//! median of the ratios to the bare command of the same round. The floor is a wrapper in C that forks and waits.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+const ROUNDS: usize = 400;
+
+fn main() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let styxy = env!("CARGO_BIN_EXE_styxy-under-test");
+    let floor = build_floor(temp.path());
+    let variant = |name: &'static str, words: &[&str], env: &[(&str, &str)]| Variant {
+        name,
+        words: words.iter().map(ToString::to_string).collect(),
+        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    let variants = [
+        variant("bare /bin/true", &["/bin/true"], &[]),
+        variant("C: vfork, exec, wait", &[&floor.to_string_lossy(), "/bin/true"], &[]),
+        variant("styxy run", &[styxy, "run", "-q", "--", "/bin/true"], &[]),
+        variant("styxy run, STYXY_DISABLE=1", &[styxy, "run", "-q", "--", "/bin/true"], &[("STYXY_DISABLE", "1")]),
+        variant("styxy --version", &[styxy, "--version"], &[]),
+    ];
+    let mut times = vec![Vec::with_capacity(ROUNDS); variants.len()];
+    for round in 0..ROUNDS + 20 {
+        for (variant, times) in variants.iter().zip(&mut times) {
+            let elapsed = variant.time(temp.path());
+            // The first rounds start the daemon and warm the page cache.
+            if round >= 20 {
+                times.push(elapsed);
+            }
+        }
+    }
+    stop_daemon(styxy, temp.path());
+    println!("{ROUNDS} rounds, each variant once a round; ratios are medians of the ratio within a round");
+    println!("{:<28} {:>10} {:>10} {:>10} {:>10}", "", "median µs", "p90 µs", "÷ bare", "÷ C");
+    for (variant, own) in variants.iter().zip(&times) {
+        let ratio = |other: &[f64]| median(own.iter().zip(other).map(|(own, other)| own / other).collect());
+        println!(
+            "{:<28} {:>10.0} {:>10.0} {:>10.2} {:>10.2}",
+            variant.name,
+            median(own.clone()),
+            quantile(own.clone(), 0.9),
+            ratio(&times[0]),
+            ratio(&times[1]),
+        );
+    }
+}
+
+struct Variant {
+    name: &'static str,
+    words: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Variant {
+    /// Microseconds from before the start to after the end.
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+    fn time(&self, home: &Path) -> f64 {
+        let mut command = sandboxed(Command::new(&self.words[0]), home);
+        command.args(&self.words[1..]).envs(self.env.clone());
+        let start = Instant::now();
+        let status = command.status().expect("start the variant");
+        let elapsed = start.elapsed();
+        assert!(status.success(), "{}: {status}", self.name);
+        elapsed.as_secs_f64() * 1e6
+    }
+}
+
+fn sandboxed(mut command: Command, home: &Path) -> Command {
+    command.env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home).env("PATH", "/usr/bin:/bin");
+    command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+}
+
+fn build_floor(dir: &Path) -> PathBuf {
+    let program = dir.join("floor");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).status().expect("a C compiler");
+    assert!(status.success(), "cc: {status}");
+    program
+}
+
+fn stop_daemon(styxy: &str, home: &Path) {
+    let status = sandboxed(Command::new(styxy), home).args(["daemon", "stop"]).status().expect("stop the daemon");
+    assert!(status.success(), "daemon stop: {status}");
+}
+
+fn median(values: Vec<f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into a few hundred values")]
+fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * q) as usize]
+}
