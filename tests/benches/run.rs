@@ -16,13 +16,24 @@ fn main() {
     let variant = |name: &'static str, words: &[&str], env: &[(&str, &str)]| Variant {
         name,
         words: words.iter().map(ToString::to_string).collect(),
-        env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        env: env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
     };
     let variants = [
         variant("bare /bin/true", &["/bin/true"], &[]),
-        variant("C: vfork, exec, wait", &[&floor.to_string_lossy(), "/bin/true"], &[]),
+        variant(
+            "C: vfork, exec, wait",
+            &[&floor.to_string_lossy(), "/bin/true"],
+            &[],
+        ),
         variant("styxy run", &[styxy, "run", "-q", "--", "/bin/true"], &[]),
-        variant("styxy run, STYXY_DISABLE=1", &[styxy, "run", "-q", "--", "/bin/true"], &[("STYXY_DISABLE", "1")]),
+        variant(
+            "styxy run, STYXY_DISABLE=1",
+            &[styxy, "run", "-q", "--", "/bin/true"],
+            &[("STYXY_DISABLE", "1")],
+        ),
         variant("styxy --version", &[styxy, "--version"], &[]),
     ];
     let mut times = vec![Vec::with_capacity(ROUNDS); variants.len()];
@@ -36,10 +47,22 @@ fn main() {
         }
     }
     stop_daemon(styxy, temp.path());
-    println!("{ROUNDS} rounds, each variant once a round; ratios are medians of the ratio within a round");
-    println!("{:<28} {:>10} {:>10} {:>10} {:>10}", "", "median µs", "p90 µs", "÷ bare", "÷ C");
+    println!(
+        "{ROUNDS} rounds, each variant once a round; ratios are medians of the ratio within a round"
+    );
+    println!(
+        "{:<28} {:>10} {:>10} {:>10} {:>10}",
+        "", "median µs", "p90 µs", "÷ bare", "÷ C"
+    );
     for (variant, own) in variants.iter().zip(&times) {
-        let ratio = |other: &[f64]| median(own.iter().zip(other).map(|(own, other)| own / other).collect());
+        let ratio = |other: &[f64]| {
+            median(
+                own.iter()
+                    .zip(other)
+                    .map(|(own, other)| own / other)
+                    .collect(),
+            )
+        };
         println!(
             "{:<28} {:>10.0} {:>10.0} {:>10.2} {:>10.2}",
             variant.name,
@@ -72,21 +95,36 @@ impl Variant {
 }
 
 fn sandboxed(mut command: Command, home: &Path) -> Command {
-    command.env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home).env("PATH", "/usr/bin:/bin");
-    command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("XDG_RUNTIME_DIR", home)
+        .env("PATH", "/usr/bin:/bin");
+    command
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     command
 }
 
 fn build_floor(dir: &Path) -> PathBuf {
     let program = dir.join("floor");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
-    let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).status().expect("a C compiler");
+    let status = Command::new("cc")
+        .args(["-O2", "-o"])
+        .arg(&program)
+        .arg(source)
+        .status()
+        .expect("a C compiler");
     assert!(status.success(), "cc: {status}");
     program
 }
 
 fn stop_daemon(styxy: &str, home: &Path) {
-    let status = sandboxed(Command::new(styxy), home).args(["daemon", "stop"]).status().expect("stop the daemon");
+    let status = sandboxed(Command::new(styxy), home)
+        .args(["daemon", "stop"])
+        .status()
+        .expect("stop the daemon");
     assert!(status.success(), "daemon stop: {status}");
 }
 
@@ -94,7 +132,12 @@ fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index into a few hundred values")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index into a few hundred values"
+)]
 fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     values[((values.len() - 1) as f64 * q) as usize]

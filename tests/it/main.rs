@@ -3,7 +3,11 @@
 //! A test gets its world from [`sandbox`] and its projects from [`FIXTURES`]; what it needs and the machine does not
 //! have goes through `styxy_tests::available`, which says that the test was skipped.
 
+mod frameworks;
 mod harness;
+mod http_server;
+mod server;
+mod storybook;
 
 use styxy_tests::{Fixtures, Programs, Sandbox};
 

@@ -21,7 +21,7 @@ pub use browser::Browser;
 pub use deadline::{Deadline, eventually};
 pub use fixture::{Fixture, Fixtures, Missing};
 pub use http::Page;
-pub use ports::{Host, Squatter};
+pub use ports::{Host, Manners, Squatter};
 pub use processes::{ProcessId, Processes};
 pub use running::{Ended, Running, Source};
 pub use sandbox::{Programs, Sandbox};

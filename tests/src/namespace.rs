@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -42,6 +42,9 @@ impl Request {
 /// Held while a sandbox uses the machine's own network.
 static MACHINE_NETWORK: Mutex<()> = Mutex::new(());
 
+/// The machine's shortcoming is told once, not once for each test.
+static SAID: Once = Once::new();
+
 /// Where a sandbox's ports are.
 pub(crate) enum Network {
     /// A namespace of its own.
@@ -64,9 +67,11 @@ impl Network {
         match Keeper::start(inside) {
             Ok(keeper) => Self::Own(keeper),
             Err(reason) => {
-                say(&format!(
-                    "NOTE: no network namespace ({reason}): tests share the machine's ports and run one at a time"
-                ));
+                SAID.call_once(|| {
+                    say(&format!(
+                        "NOTE: no network namespace ({reason}): tests share the machine's ports and run one at a time"
+                    ));
+                });
                 let guard = MACHINE_NETWORK.lock();
                 Self::Machine(guard.unwrap_or_else(PoisonError::into_inner))
             }

@@ -37,6 +37,15 @@ impl Host {
     }
 }
 
+/// How a process asks for a port that somebody may have bound already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manners {
+    /// With `SO_REUSEADDR`, as most servers do: succeeds beside a socket that has it too and does not listen.
+    ReuseAddress,
+    /// Without.
+    Plain,
+}
+
 /// A process that styxy knows nothing of and that listens on a port: the test itself. It answers nobody.
 #[must_use = "the port is free again when this is dropped"]
 #[derive(Debug)]
@@ -47,9 +56,14 @@ pub struct Squatter {
 }
 
 impl Squatter {
-    /// Listens on a port that is free.
-    pub(crate) fn new(network: &Network, host: Host, port: u16) -> io::Result<Self> {
-        let socket = bound(network, host, port)?;
+    /// Listens on the port, if the kernel lets it.
+    pub(crate) fn new(
+        network: &Network,
+        host: Host,
+        port: u16,
+        manners: Manners,
+    ) -> io::Result<Self> {
+        let socket = bound(network, host, port, manners)?;
         listen(&socket, Backlog::new(16)?)?;
         Ok(Self {
             port,
@@ -67,10 +81,11 @@ impl Squatter {
 /// Whether a server could listen on the port, on any address of any family.
 pub(crate) fn is_free(network: &Network, port: u16) -> bool {
     // Only a socket of both families conflicts with every listener.
-    bound(network, Host::Dual, port).is_ok()
+    // Connections that linger from a server that is gone must not count.
+    bound(network, Host::Dual, port, Manners::ReuseAddress).is_ok()
 }
 
-fn bound(network: &Network, host: Host, port: u16) -> io::Result<OwnedFd> {
+fn bound(network: &Network, host: Host, port: u16, manners: Manners) -> io::Result<OwnedFd> {
     let address = host.address(port);
     let socket = network.socket(match address {
         SocketAddr::V4(_) => Request::Ipv4Socket,
@@ -79,8 +94,11 @@ fn bound(network: &Network, host: Host, port: u16) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &(host != Host::Dual))?;
     }
-    // As servers do; connections that linger from a test's earlier server must not count.
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(
+        &socket,
+        sockopt::ReuseAddr,
+        &(manners == Manners::ReuseAddress),
+    )?;
     bind(
         std::os::fd::AsRawFd::as_raw_fd(&socket),
         &SockaddrStorage::from(address),

@@ -19,7 +19,8 @@ use crate::namespace::Network;
 use crate::running::Source;
 use crate::terminal::Terminal;
 use crate::{
-    Deadline, Ended, Host, Missing, Page, Processes, Running, Squatter, eventually, http, ports,
+    Deadline, Ended, Host, Manners, Missing, Page, Processes, Running, Squatter, eventually, http,
+    ports,
 };
 
 /// The programs that the tests were built with; only the integration binary knows where they are.
@@ -156,13 +157,13 @@ impl Sandbox {
     /// # Panics
     /// When it is not free.
     pub fn squat(&self, host: Host, port: u16) -> Squatter {
-        self.try_squat(host, port)
+        self.try_squat(host, port, Manners::ReuseAddress)
             .unwrap_or_else(|error| panic!("port {port} on {host:?}: {error}"))
     }
 
     /// A foreign process that listens on the port, if it can.
-    pub fn try_squat(&self, host: Host, port: u16) -> std::io::Result<Squatter> {
-        Squatter::new(&self.network, host, port)
+    pub fn try_squat(&self, host: Host, port: u16, manners: Manners) -> std::io::Result<Squatter> {
+        Squatter::new(&self.network, host, port, manners)
     }
 
     /// Whether nobody listens on the port, on any address.
