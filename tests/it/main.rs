@@ -3,9 +3,15 @@
 //! A test gets its world from [`sandbox`] and its projects from [`FIXTURES`]; what it needs and the machine does not
 //! have goes through `styxy_tests::available`, which says that the test was skipped.
 
+mod bad_input;
+mod cli;
+mod fail_open;
 mod frameworks;
 mod harness;
+mod house;
 mod http_server;
+mod many;
+mod npm_scripts;
 mod server;
 mod storybook;
 

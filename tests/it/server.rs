@@ -157,6 +157,7 @@ impl Server {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Styxy {
     With,
     Without,

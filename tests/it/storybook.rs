@@ -76,7 +76,7 @@ fn two_copies_show_their_stories_in_a_browser_and_leave_nothing() {
     }
     ends(&sandbox, &mut runs[0], "^C", |run| run.type_keys("\x03"));
     ends(&sandbox, &mut runs[1], "SIGTERM", |run| {
-        run.signal(Signal::SIGTERM)
+        run.signal(Signal::SIGTERM);
     });
     sandbox.wait_quiet(Deadline::short());
 }
@@ -94,7 +94,7 @@ fn nothing_is_left_after_hang_up_and_after_the_launcher_was_killed() {
         Running::hang_up,
     );
     ends(&sandbox, &mut runs[1], "SIGKILL", |run| {
-        run.signal(Signal::SIGKILL)
+        run.signal(Signal::SIGKILL);
     });
     sandbox.wait_quiet(Deadline::short());
 }
@@ -114,7 +114,7 @@ fn nothing_is_left_after_hang_up_by_a_signal() {
     let port = ready_port(&run);
     assert_eq!(port, 6006);
     ends(&sandbox, &mut (port, run), "SIGHUP", |run| {
-        run.signal(Signal::SIGHUP)
+        run.signal(Signal::SIGHUP);
     });
     sandbox.wait_quiet(Deadline::short());
 }

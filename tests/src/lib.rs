@@ -24,5 +24,5 @@ pub use http::Page;
 pub use ports::{Host, Manners, Squatter};
 pub use processes::{ProcessId, Processes};
 pub use running::{Ended, Running, Source};
-pub use sandbox::{Programs, Sandbox};
+pub use sandbox::{Call, Programs, Sandbox};
 pub use skip::{available, say};

@@ -48,7 +48,6 @@ struct State {
 }
 
 /// How a program ended and all that it wrote.
-#[must_use]
 #[derive(Debug)]
 pub struct Ended {
     /// Its status as its parent saw it.
@@ -146,12 +145,12 @@ impl Running {
         }
     }
 
-    /// Types at its terminal; `"\x03"` is ^C.
+    /// Types at its terminal, where `"\x03"` is ^C, or writes into its stdin.
     ///
     /// # Panics
-    /// If it was not started at a terminal.
+    /// If it has neither.
     pub fn type_keys(&mut self, keys: &str) {
-        let keyboard = self.keyboard.as_mut().expect("started at a terminal");
+        let keyboard = self.keyboard.as_mut().expect("a terminal or a pipe");
         keyboard.type_keys(keys).expect("type");
     }
 
@@ -189,6 +188,7 @@ impl Running {
     ///
     /// # Panics
     /// When the deadline passes before.
+    #[must_use = "how it ended is for the test to judge"]
     #[track_caller]
     pub fn end(&self, deadline: Deadline) -> Ended {
         let ended = self.wait(deadline, |state| {
@@ -238,7 +238,7 @@ impl fmt::Debug for Running {
 impl State {
     fn text(&self, wanted: impl Fn(Source) -> bool) -> String {
         let lines = self.lines.iter().filter(|(source, _)| wanted(*source));
-        lines.map(|(_, line)| format!("{line}\n")).collect()
+        lines.flat_map(|(_, line)| [line.as_str(), "\n"]).collect()
     }
 
     fn ended(&self, status: ExitStatus) -> Ended {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::namespace::Network;
 use crate::running::Source;
-use crate::terminal::Terminal;
+use crate::terminal::{Keyboard, Terminal};
 use crate::{
     Deadline, Ended, Host, Manners, Missing, Page, Processes, Running, Squatter, eventually, http,
     ports,
@@ -285,6 +285,7 @@ impl Call<'_> {
     }
 
     /// Runs it to its end, for what takes no time.
+    #[must_use = "how it ended is for the test to judge"]
     #[track_caller]
     pub fn run(self) -> Ended {
         self.spawn().end(Deadline::short())
@@ -295,14 +296,15 @@ impl Call<'_> {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn(self) -> Running {
-        let mut command = self.prepare(None);
-        command.process_group(0).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("spawn");
-        let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
-        let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
-        let outputs = vec![(Source::Stdout, stdout), (Source::Stderr, stderr)];
-        Running::new(child, self.shown(), outputs, None)
+        self.start(Stdio::null())
+    }
+
+    /// Starts it with a pipe as stdin, which [`Running::type_keys`] writes to.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn_with_input(self) -> Running {
+        self.start(Stdio::piped())
     }
 
     /// Starts it in a session of its own at a new terminal.
@@ -320,6 +322,18 @@ impl Call<'_> {
         let outputs: Vec<(Source, Box<dyn Read + Send>)> =
             vec![(Source::Terminal, Box::new(terminal.screen))];
         Running::new(child, self.shown(), outputs, Some(terminal.keyboard))
+    }
+
+    fn start(self, stdin: Stdio) -> Running {
+        let mut command = self.prepare(None);
+        command.process_group(0).stdin(stdin);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("spawn");
+        let stdout: Box<dyn Read + Send> = Box::new(child.stdout.take().expect("piped"));
+        let stderr: Box<dyn Read + Send> = Box::new(child.stderr.take().expect("piped"));
+        let outputs = vec![(Source::Stdout, stdout), (Source::Stderr, stderr)];
+        let keyboard = child.stdin.take().map(Keyboard::Pipe);
+        Running::new(child, self.shown(), outputs, keyboard)
     }
 
     fn prepare(&self, terminal: Option<&Path>) -> Command {

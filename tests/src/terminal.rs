@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::ChildStdin;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -32,10 +33,17 @@ pub(crate) struct Screen {
     window: PipeReader,
 }
 
-/// The keyboard of a terminal; dropping it closes the window.
-pub(crate) struct Keyboard {
-    master: File,
-    _window: PipeWriter,
+/// What is typed; dropping it closes the window, or ends the input.
+pub(crate) enum Keyboard {
+    /// At a terminal.
+    Terminal {
+        /// Its other side.
+        master: File,
+        /// Tells the screen when it is closed.
+        _window: PipeWriter,
+    },
+    /// Into a pipe.
+    Pipe(ChildStdin),
 }
 
 impl Terminal {
@@ -51,7 +59,7 @@ impl Terminal {
         Ok(Self {
             path,
             user: File::from(user),
-            keyboard: Keyboard {
+            keyboard: Keyboard::Terminal {
                 master: master.try_clone()?,
                 _window: writer,
             },
@@ -65,7 +73,10 @@ impl Terminal {
 
 impl Keyboard {
     pub(crate) fn type_keys(&mut self, keys: &str) -> io::Result<()> {
-        self.master.write_all(keys.as_bytes())
+        match self {
+            Self::Terminal { master, .. } => master.write_all(keys.as_bytes()),
+            Self::Pipe(pipe) => pipe.write_all(keys.as_bytes()),
+        }
     }
 }
 
