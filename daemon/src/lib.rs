@@ -4,12 +4,28 @@
 //! (`kernel`), remembers (`journal`) or talks (`server`). Invariant: a port is in at most one live lease,
 //! and every change is in the journal before the client that asked for it gets its answer.
 
+mod allocator;
+mod authority;
 pub mod browser_ports;
+mod journal;
 pub mod kernel;
+mod log;
+mod owner;
+pub mod placement;
+mod server;
+mod startup;
+mod timers;
+mod tree;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Threads for walks of `/proc`; they exist only while there is something to walk for.
+const BLOCKING_THREADS: usize = 2;
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// Where the daemon keeps its files. The caller has chosen and created neither of them.
 #[derive(Clone, Debug)]
@@ -119,14 +135,6 @@ pub enum DaemonError {
         /// Why not.
         source: io::Error,
     },
-    /// The log file cannot be opened.
-    #[error("cannot log to `{}`", path.display())]
-    Log {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
     /// The event loop or its signal handlers cannot be set up.
     #[error("cannot start the event loop")]
     EventLoop(#[source] io::Error),
@@ -135,7 +143,42 @@ pub enum DaemonError {
 /// Serves until SIGTERM, SIGINT or idleness. Blocks; runs its own event loop on the calling thread.
 ///
 /// Takes the lock first; a process that does not get it returns [`Ended::LostTheRace`] at once.
+///
+/// # Errors
+/// See [`DaemonError`]; all of them happen before the first request is served.
 pub fn run(config: Config) -> Result<Ended, DaemonError> {
-    (config.on_ready)();
-    Ok(Ended::Stopped)
+    block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::EventLoop)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::EventLoop)?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        startup::serve(config, stop).await
+    })
+}
+
+/// As [`run`], but serves until `stop` resolves and leaves the process's signals alone.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_until(config: Config, stop: impl Future<Output = ()>) -> Result<Ended, DaemonError> {
+    block_on(startup::serve(config, stop))
+}
+
+fn block_on(
+    daemon: impl Future<Output = Result<Ended, DaemonError>>,
+) -> Result<Ended, DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
+        .build()
+        .map_err(DaemonError::EventLoop)?;
+    let ended = runtime.block_on(daemon);
+    // Walks of `/proc` that are still under way serve nobody any more.
+    runtime.shutdown_background();
+    ended
 }

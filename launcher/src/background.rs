@@ -81,8 +81,8 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
             if client.is_reachable() {
                 return Ok(());
             }
-            return spawn_and_wait(context, by, deadline)
-                .inspect_err(|error| remember(&failure, error));
+            spawn_and_wait(context, by, deadline).inspect_err(|error| remember(&failure, error))?;
+            // It answers, or it lost the race to a daemon that is just starting or just ending.
         }
         if now() >= deadline {
             return Err(StartError::Silent);

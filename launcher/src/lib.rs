@@ -19,7 +19,7 @@ mod output;
 mod places;
 mod plan;
 mod run;
-mod session;
+pub mod session;
 pub mod supervise;
 mod sys;
 mod tree;

@@ -1,7 +1,13 @@
 //! The supervisor: runs the child so that nobody can tell it from the bare command.
 //!
+//! The child stays in the launcher's process group, so that the terminal and the shell treat the two as one. `policy` decides, `watch`
+//! does, `crate::sys` makes the system calls.
+//!
 //! Invariant: from before the fork until the child is gone every signal of the launcher is blocked and taken in one place,
 //! so there is no moment in which a signal has no owner.
+
+mod policy;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -10,15 +16,30 @@ use std::time::Duration;
 
 pub use nix::unistd::Pid;
 
+use crate::sys::inherited::inherited;
+use crate::sys::process;
+use crate::sys::signal;
+use crate::sys::spawn::{self, Image};
+
 /// What to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// The program and its arguments; not empty.
     pub argv: &'a [OsString],
-    /// The complete environment of the child; nothing is inherited besides it.
+    /// The complete environment of the child; nothing is inherited besides it. Its `PATH` is where the program is looked for.
     pub env: &'a [(OsString, OsString)],
     /// How long descendants may keep a lease's port after a terminating signal before they are killed.
     pub grace: Duration,
+}
+
+/// What the supervisor tells and asks its caller while the child runs.
+pub trait Observer {
+    /// The child exists (it may not have executed its program yet). Called once, on the main thread, with all signals blocked, so that
+    /// threads started here never take a signal.
+    fn spawned(&mut self, child: Pid);
+
+    /// Which of these processes still hold a port of the lease. Asked only after a terminating signal.
+    fn port_holders(&self, among: &[Pid]) -> Vec<Pid>;
 }
 
 /// Why the command could not be started.
@@ -27,8 +48,8 @@ pub enum SpawnError {
     /// There is no such program; a shell answers 127.
     #[error("command not found")]
     NotFound,
-    /// The program is there and cannot be executed; a shell answers 126.
-    #[error("cannot be executed: {0}")]
+    /// The program is there and cannot be executed; a shell answers 126. The source is what `execve` said.
+    #[error("command cannot be executed")]
     NotExecutable(#[source] io::Error),
 }
 
@@ -42,27 +63,34 @@ pub enum ExitReason {
     Signal(i32),
 }
 
-/// What the supervisor tells and asks its caller while the child runs.
-pub trait Observer {
-    /// The child exists (it may not have executed its program yet). Called once, on the main thread, with all signals blocked, so that
-    /// threads started here never take a signal.
-    fn spawned(&mut self, child: Pid);
-    /// Which of these processes still hold a port of the lease.
-    fn port_holders(&self, among: &[Pid]) -> Vec<Pid>;
+/// Runs the job and returns when the child has ended and, after a terminating signal, its descendants have given up the lease's ports.
+///
+/// Must be called on the main thread and before there are other threads: the child is to get a `SIGTERM` when the forking *thread* ends,
+/// and a thread that does not block signals would take them. All signals stay blocked when it returns, so that
+/// the launcher can clean up; [`ExitReason::leave`] copes with that. Every child of the process is reaped meanwhile.
+///
+/// Where a supervisor cannot be set up (no descriptors, no processes left) the launcher becomes the command, which then runs unsupervised.
+pub fn run(job: &Job<'_>, observer: &mut dyn Observer) -> Result<ExitReason, SpawnError> {
+    let mut image = Image::new(job.argv, job.env).map_err(SpawnError::from)?;
+    signal::block_all();
+    // An inherited "ignore" would reap the child before anybody learns how it ended. The child itself gets it back.
+    signal::set_disposition(libc::SIGCHLD, signal::Disposition::Default);
+    match watch::Watch::start(&mut image, job.grace, observer) {
+        Ok(watch) => watch.until_the_end(),
+        Err(_) => Err(spawn::exec(&mut image, inherited()).into()),
+    }
 }
 
-/// Runs the job and returns when it has ended.
-pub fn run(_job: &Job<'_>, _observer: &mut dyn Observer) -> Result<ExitReason, SpawnError> {
-    Err(SpawnError::NotFound)
-}
-
-/// Replaces this process by the command. Returns only if that failed.
-pub fn exec(_argv: &[OsString], _env: &[(OsString, OsString)]) -> SpawnError {
-    SpawnError::NotFound
+/// Becomes the command, with everything given back that the Rust runtime has changed. Returns only if that failed.
+pub fn exec(argv: &[OsString], env: &[(OsString, OsString)]) -> SpawnError {
+    match Image::new(argv, env) {
+        Ok(mut image) => spawn::exec(&mut image, inherited()).into(),
+        Err(error) => error.into(),
+    }
 }
 
 impl SpawnError {
-    /// The exit code that a shell uses for this error.
+    /// The exit code that a shell uses for this error: 127 or 126.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotFound => 127,
@@ -71,12 +99,39 @@ impl SpawnError {
     }
 }
 
+impl From<io::Error> for SpawnError {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ENOENT) => Self::NotFound,
+            _ => Self::NotExecutable(error),
+        }
+    }
+}
+
 impl ExitReason {
-    /// Ends the launcher the way the child ended: with its code, or by its signal. Returns only if there is a code to return from `main`.
+    /// Ends the launcher the way the child ended. Death by a signal does not return: a shell loop stops on ^C only if it sees one.
+    /// An exit code is handed back for `main` to return.
     pub fn leave(self) -> ExitCode {
         match self {
             Self::Code(code) => ExitCode::from(code),
-            Self::Signal(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+            Self::Signal(signal) => {
+                process::die_of(signal);
+                ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spawn_errors_have_the_exit_codes_of_the_shell() {
+        let code = |errno| SpawnError::from(io::Error::from_raw_os_error(errno)).exit_code();
+        assert_eq!(code(libc::ENOENT), 127);
+        assert_eq!(code(libc::EACCES), 126);
+        assert_eq!(code(libc::E2BIG), 126);
+        assert_eq!(code(libc::ENOTDIR), 126);
     }
 }

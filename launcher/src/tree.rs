@@ -2,7 +2,7 @@
 //! directory, and the one thread that hears of their binds.
 
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -19,16 +19,15 @@ use crate::plan::RunPlan;
 use crate::session::{Pin, Session, SessionPlan};
 use crate::supervise::Observer;
 use crate::sys::hold::Hold;
-use crate::watch::{self, Watch};
+use crate::watch::{self, Teller};
 
 /// The resources of a run. [`Tree::release`] gives them back.
 #[derive(Debug)]
 pub(crate) struct Tree {
+    session: Option<Session>,
+    teller: Arc<Teller>,
     lease: Lease,
-    session: Option<Arc<Session>>,
     _holds: Vec<Hold>,
-    is_guess: bool,
-    notices: Arc<Notices>,
 }
 
 impl Tree {
@@ -40,11 +39,12 @@ impl Tree {
         wanted: Option<Port>,
         notices: Arc<Notices>,
     ) -> Self {
+        let redirected = wanted.filter(|&wanted| plan.redirects && wanted != lease.port);
         let session = places.filter(|_| plan.intercept).and_then(|places| {
             Session::create(
                 &places.runtime,
                 &lease.id,
-                &session_plan(&lease, plan, wanted),
+                &session_plan(&lease, plan, redirected),
             )
             .inspect_err(|error| {
                 notices.degraded(&format_args!("going on without interception: {error}"));
@@ -56,39 +56,48 @@ impl Tree {
             .iter()
             .flat_map(|_| std::iter::once(&lease.port).chain(&lease.spares));
         let holds = ports.filter_map(|&port| Hold::take(port).ok()).collect();
-        Self {
-            lease,
-            session: session.map(Arc::new),
-            _holds: holds,
-            is_guess: plan.is_guess,
+        let teller = Teller {
+            port: lease.port,
+            redirected,
+            lease_id: lease.id.clone(),
+            client: lease.client.clone(),
+            any_port: plan.is_guess,
             notices,
+            told: Mutex::default(),
+        };
+        Self {
+            session,
+            teller: Arc::new(teller),
+            lease,
+            _holds: holds,
         }
     }
 
     /// The variables that put the library into every process of the run.
     pub(crate) fn variables(&self, context: &Context) -> Vec<(OsString, OsString)> {
-        self.session
-            .iter()
-            .flat_map(|session| {
-                [
-                    (
-                        env_names::PRELOAD.into(),
-                        session.preload_value(context.var(env_names::PRELOAD)),
-                    ),
-                    (
-                        env_names::ASAN_OPTIONS.into(),
-                        Session::asan_options(context.var(env_names::ASAN_OPTIONS)),
-                    ),
-                ]
-            })
-            .collect()
+        let Some(session) = &self.session else {
+            return Vec::new();
+        };
+        vec![
+            (
+                env_names::PRELOAD.into(),
+                session.preload_value(context.var(env_names::PRELOAD)),
+            ),
+            (
+                env_names::ASAN_OPTIONS.into(),
+                session.asan_options(context.var(env_names::ASAN_OPTIONS)),
+            ),
+        ]
     }
 
     /// Gives everything back. The session directory stays while a process of the run may still need it; the
     /// daemon sweeps it then.
-    pub(crate) fn release(self) {
-        if let Some(session) = self.session.as_deref().filter(|_| no_child_is_left()) {
-            session.remove();
+    pub(crate) fn release(mut self) {
+        if let Some(session) = self.session.take() {
+            self.teller.tell(session.table().entries());
+            if !no_child_is_left() {
+                session.keep();
+            }
         }
     }
 }
@@ -106,21 +115,17 @@ fn no_child_is_left() -> bool {
 
 /// What goes into the port table: the leased port as it is, and, where the tool cannot be told another port
 /// than the one it wants, a redirection from that one.
-fn session_plan(lease: &Lease, plan: &RunPlan, wanted: Option<Port>) -> SessionPlan {
-    let mut pins = vec![Pin {
-        requested: lease.port,
+fn session_plan(lease: &Lease, plan: &RunPlan, redirected: Option<Port>) -> SessionPlan {
+    let redirection = redirected.map(|requested| Pin {
+        requested,
         real: lease.port,
-    }];
-    if let Some(wanted) = wanted.filter(|&wanted| plan.redirects && wanted != lease.port) {
-        pins.push(Pin {
-            requested: wanted,
-            real: lease.port,
-        });
-    }
+    });
     // An unknown tool may ignore `PORT` and bind a port of its own: then the leased one is the first to give it.
     let first = plan.is_guess.then_some(lease.port);
     SessionPlan {
-        pins,
+        pinned: std::iter::once(Pin::from(lease.port))
+            .chain(redirection)
+            .collect(),
         spares: first
             .into_iter()
             .chain(lease.spares.iter().copied())
@@ -132,15 +137,7 @@ fn session_plan(lease: &Lease, plan: &RunPlan, wanted: Option<Port>) -> SessionP
 impl Observer for Tree {
     fn spawned(&mut self, _child: Pid) {
         if let Some(session) = &self.session {
-            let watch = Watch {
-                session: Arc::clone(session),
-                port: self.lease.port,
-                lease_id: self.lease.id.clone(),
-                client: self.lease.client.clone(),
-                any_port: self.is_guess,
-                notices: Arc::clone(&self.notices),
-            };
-            watch.start();
+            watch::start(session.watch(), Arc::clone(&self.teller));
         }
         watch::start_heartbeat(&self.lease);
     }

@@ -4,8 +4,8 @@
 //! It sleeps in a futex on the shared table. A bind is only a hint that somebody may listen soon; the kernel
 //! is asked whether somebody does. Nothing here can hold up or end the command.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,19 @@ use styxy_protocol::table::Entry;
 use crate::client::Client;
 use crate::lease::Lease;
 use crate::notice::Notices;
-use crate::session::{Session, TableWatcher};
+use crate::session::TableWatcher;
 
 /// After a bind, how long to look for the `listen` that follows it. Later ones are announced by nobody.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the thread knows of its run.
+/// Tells daemon and user what the tree has bound, each thing once, whoever hears of it first: the thread, or
+/// the launcher that looks at the table a last time when the command has ended.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    /// The shared table.
-    pub(crate) session: Arc<Session>,
+pub(crate) struct Teller {
     /// The run's main port.
     pub(crate) port: Port,
+    /// The port that the tool was to be moved away from; the user knows already.
+    pub(crate) redirected: Option<Port>,
     /// The lease, for reports.
     pub(crate) lease_id: String,
     /// The daemon, if there is one.
@@ -37,56 +38,29 @@ pub(crate) struct Watch {
     pub(crate) any_port: bool,
     /// The voice of the run.
     pub(crate) notices: Arc<Notices>,
+    /// What was told.
+    pub(crate) told: Mutex<HashSet<(u16, u16)>>,
 }
 
-impl Watch {
-    /// Starts the thread. Without it (no memory, no thread) the run goes on and is just quieter.
-    pub(crate) fn start(self) {
-        let started = now();
-        drop(
-            thread::Builder::new()
-                .name("styxy-watch".to_owned())
-                .stack_size(256 << 10)
-                .spawn(move || self.follow(started)),
-        );
-    }
-
-    fn follow(self, started: Instant) {
-        let mut announced: HashMap<u16, u16> = self
-            .session
-            .table()
-            .entries()
-            .map(|entry| (entry.requested, entry.real))
-            .collect();
-        let mut is_ready = !self.notices.announces_readiness();
-        let mut watcher = TableWatcher::new(Arc::clone(&self.session));
-        loop {
-            for entry in watcher.wait() {
-                let (Some(requested), Some(port)) =
-                    (Port::new(entry.requested), Port::new(entry.real))
-                else {
-                    continue;
-                };
-                if announced.insert(entry.requested, entry.real) != Some(entry.real)
-                    && requested != port
-                {
-                    self.notices.reassigned(requested, port, None);
-                }
-                self.report(ListenerReport { requested, port });
-                if !is_ready && self.is_the_service(entry) && comes_up(port) {
-                    self.notices
-                        .ready(port, now().saturating_duration_since(started));
-                    is_ready = true;
-                }
+impl Teller {
+    /// Tells what is new in these entries.
+    pub(crate) fn tell(&self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries.into_iter().filter(|entry| entry.bound) {
+            let (Some(requested), Some(port)) = (Port::new(entry.requested), Port::new(entry.real))
+            else {
+                continue;
+            };
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if !told.insert((entry.requested, entry.real)) {
+                continue;
             }
+            let is_known = self.redirected == Some(requested) && port == self.port;
+            if entry.is_moved() && !is_known {
+                self.notices.reassigned(requested, port, None);
+            }
+            drop(told);
+            self.report(ListenerReport { requested, port });
         }
-    }
-
-    fn is_the_service(&self, entry: Entry) -> bool {
-        entry.bound
-            && (self.any_port
-                || entry.requested == self.port.get()
-                || entry.real == self.port.get())
     }
 
     /// The lease's own port needs no report: the daemon looks for a listener on it anyway.
@@ -98,6 +72,40 @@ impl Watch {
             drop(client.report(&self.lease_id, report));
         }
     }
+
+    fn is_the_service(&self, entry: Entry) -> bool {
+        self.any_port || [entry.requested, entry.real].contains(&self.port.get())
+    }
+}
+
+/// Starts the thread. Without it (no memory, no thread) the run goes on and is just quieter.
+pub(crate) fn start(mut watcher: TableWatcher, teller: Arc<Teller>) {
+    let started = now();
+    let follow = move || {
+        let mut is_ready = !teller.notices.announces_readiness();
+        while let Some(entries) = watcher.wait() {
+            teller.tell(entries.iter().copied());
+            let service = entries
+                .into_iter()
+                .find(|&entry| teller.is_the_service(entry));
+            if let Some(port) = service
+                .filter(|_| !is_ready)
+                .and_then(|entry| Port::new(entry.real))
+                && comes_up(port)
+            {
+                teller
+                    .notices
+                    .ready(port, now().saturating_duration_since(started));
+                is_ready = true;
+            }
+        }
+    };
+    drop(
+        thread::Builder::new()
+            .name("styxy-watch".to_owned())
+            .stack_size(256 << 10)
+            .spawn(follow),
+    );
 }
 
 /// Keeps a lease alive that the daemon cannot watch, for as long as this process lives.
@@ -110,16 +118,18 @@ pub(crate) fn start_heartbeat(lease: &Lease) {
         return;
     };
     let period = Duration::from_secs(u64::from(seconds.max(1)));
+    let beat = move || {
+        loop {
+            thread::park_timeout(period);
+            // A lost heartbeat is made up for by the next one.
+            drop(client.heartbeat(&id));
+        }
+    };
     drop(
         thread::Builder::new()
             .name("styxy-heartbeat".to_owned())
             .stack_size(256 << 10)
-            .spawn(move || {
-                loop {
-                    thread::park_timeout(period);
-                    drop(client.heartbeat(&id));
-                }
-            }),
+            .spawn(beat),
     );
 }
 

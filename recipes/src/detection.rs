@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use styxy_protocol::{Port, ServiceType};
 
+use crate::plan::Plan;
 use crate::{Catalog, Command, Project};
+
+mod follow;
+mod judge;
 
 /// What to do with the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ pub enum Reach {
     None,
 }
 
-/// The command with its port.
+/// The command with its port. Where [`Outcome`] says that no port is leased, it is the command as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injection {
     /// The whole command; every word is passed on separately, never through a shell.
@@ -97,32 +101,31 @@ pub struct Detection {
     pub default_port: Option<Port>,
     /// Whether to intercept.
     pub intercept: Intercept,
+    pub(crate) plan: Plan,
 }
 
 impl Detection {
     /// The command `argv` (the one that was detected) with `port`.
     #[must_use]
     pub fn inject(&self, port: Port, argv: &[OsString]) -> Injection {
-        Injection {
-            argv: argv.to_vec(),
-            env: vec![("PORT".to_owned(), port.to_string().into())],
-            reach: Reach::Environment,
-        }
+        self.plan.inject(port, argv, false)
+    }
+
+    /// The same for a user who wants this port or none: tools that would wander off are told to end instead.
+    #[must_use]
+    pub fn inject_strict(&self, port: Port, argv: &[OsString]) -> Injection {
+        self.plan.inject(port, argv, true)
     }
 }
 
 /// Finds out what `command` is.
 pub fn detect(catalog: &Catalog, command: &Command<'_>, project: &dyn Project) -> Detection {
-    let _ = (catalog, command, project.exists(command.cwd));
-    Detection {
-        outcome: Outcome::Generic,
-        service_type: "dev".parse().expect("`dev` is a valid service type"),
-        recipe: "generic".to_owned(),
-        why: Vec::new(),
-        service_name: "generic".to_owned(),
-        package_dir: None,
-        asked_port: None,
-        default_port: None,
-        intercept: Intercept::Preload,
-    }
+    follow::Follower::new(catalog, command, project).detect()
+}
+
+/// The type of what nothing more is known about.
+pub(crate) fn dev() -> ServiceType {
+    "dev"
+        .parse()
+        .unwrap_or_else(|_| unreachable!("`dev` is letters only"))
 }

@@ -24,6 +24,9 @@ pub const FILE_NAME: &str = "tab";
 /// Name of the preload library in a session directory.
 pub const LIBRARY_NAME: &str = "styxy.so";
 
+/// Bytes that the path of a session directory may have. The library copies it to memory of its own.
+pub const MAX_DIRECTORY_LEN: usize = 512;
+
 /// Flag of a table: before a bind, ask the kernel whether the port is free on both address families.
 pub const STRICT: u32 = 1;
 
@@ -36,19 +39,50 @@ pub struct Entry {
     pub real: u16,
     /// The run plan put it there: the port is leased and held, and was free when it was.
     pub pinned: bool,
-    /// A process of the tree has bound it.
+    /// A process of the tree has bound it. An entry that is neither pinned nor bound is an attempt
+    /// that has not succeeded (yet): nobody may be told of its `real` port.
     pub bound: bool,
+    /// Before it was bound, a second process of the tree asked for it: what looks like a stranger on the
+    /// port may be a sibling.
+    pub contested: bool,
 }
 
 impl Entry {
+    /// The entry of a port that the run plan did not foresee, before anybody has bound it.
+    pub const fn attempt(requested: u16) -> Self {
+        Self {
+            requested,
+            real: requested,
+            pinned: false,
+            bound: false,
+            contested: false,
+        }
+    }
+
+    /// The same entry once a process has bound it.
+    #[must_use]
+    pub const fn bound(self) -> Self {
+        Self {
+            bound: true,
+            ..self
+        }
+    }
+
+    /// Whether programs get another port than the one they ask for.
+    pub const fn is_moved(self) -> bool {
+        self.requested != self.real
+    }
+
     const PINNED: u64 = 1 << 32;
     const BOUND: u64 = 1 << 33;
+    const CONTESTED: u64 = 1 << 34;
 
     const fn to_bits(self) -> u64 {
         self.requested as u64
             | (self.real as u64) << 16
             | if self.pinned { Self::PINNED } else { 0 }
             | if self.bound { Self::BOUND } else { 0 }
+            | if self.contested { Self::CONTESTED } else { 0 }
     }
 
     #[expect(
@@ -61,8 +95,21 @@ impl Entry {
             real: (bits >> 16) as u16,
             pinned: bits & Self::PINNED != 0,
             bound: bits & Self::BOUND != 0,
+            contested: bits & Self::CONTESTED != 0,
         }
     }
+}
+
+/// How an attempt to add an entry ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Claim {
+    /// The entry is in the table, and this call put it there.
+    Won,
+    /// Somebody else was first for the same requested port; this is what the table says.
+    Lost(Entry),
+    /// No room.
+    Full,
 }
 
 /// The table as it lies in memory. All zero is an empty table without a magic number.
@@ -132,22 +179,31 @@ impl PortTable {
         self.entries().find(|entry| entry.requested == requested)
     }
 
-    /// Adds `entry`, or finds the one that somebody else added for the same requested port.
-    /// `None` when the table is full.
-    pub fn publish(&self, entry: Entry) -> Option<Entry> {
+    /// Adds `entry` unless its requested port has one already, and tells which of the two happened.
+    pub fn claim(&self, entry: Entry) -> Claim {
         for slot in &self.entries {
             match slot.compare_exchange(0, entry.to_bits(), Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
                     self.ring();
-                    return Some(entry);
+                    return Claim::Won;
                 }
                 Err(bits) if Entry::from_bits(bits).requested == entry.requested => {
-                    return Some(Entry::from_bits(bits));
+                    return Claim::Lost(Entry::from_bits(bits));
                 }
                 Err(_) => {}
             }
         }
-        None
+        Claim::Full
+    }
+
+    /// Adds `entry`, or finds the one that somebody else added for the same requested port.
+    /// `None` when the table is full.
+    pub fn publish(&self, entry: Entry) -> Option<Entry> {
+        match self.claim(entry) {
+            Claim::Won => Some(entry),
+            Claim::Lost(theirs) => Some(theirs),
+            Claim::Full => None,
+        }
     }
 
     /// Replaces `old` by `new`, which has the same requested port. False if `old` is no longer there.
@@ -197,6 +253,20 @@ impl PortTable {
         })
     }
 
+    /// Puts a spare back that was taken and then not needed.
+    pub fn return_spare(&self, port: u16) {
+        for slot in &self.spares {
+            let taken = u32::from(port) | TAKEN;
+            let free = u32::from(port);
+            if slot
+                .compare_exchange(taken, free, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                return;
+            }
+        }
+    }
+
     fn ring(&self) {
         self.doorbell.fetch_add(1, Ordering::AcqRel);
     }
@@ -212,6 +282,7 @@ mod tests {
             real,
             pinned: false,
             bound: true,
+            contested: false,
         }
     }
 
@@ -241,6 +312,29 @@ mod tests {
     }
 
     #[test]
+    fn only_the_first_claim_of_a_port_is_won() {
+        let table = PortTable::new(0);
+        assert_eq!(table.claim(Entry::attempt(8000)), Claim::Won);
+        assert_eq!(
+            table.claim(Entry::attempt(8000)),
+            Claim::Lost(Entry::attempt(8000)),
+            "an equal entry of somebody else is not ours"
+        );
+    }
+
+    #[test]
+    fn a_returned_spare_is_given_out_again() {
+        let table = PortTable::new(0);
+        assert!(table.add_spare(20000));
+        assert_eq!(table.take_spare(), Some(20000));
+        assert_eq!(table.take_spare(), None);
+        table.return_spare(20000);
+        table.return_spare(20000);
+        assert_eq!(table.take_spare(), Some(20000));
+        assert_eq!(table.take_spare(), None);
+    }
+
+    #[test]
     fn a_full_table_takes_no_more_but_keeps_answering() {
         let table = PortTable::new(0);
         for n in 0..ENTRIES {
@@ -260,6 +354,7 @@ mod tests {
             real: 6006,
             pinned: true,
             bound: false,
+            contested: false,
         };
         table.publish(pinned);
         let moved = Entry {

@@ -165,6 +165,7 @@ fn contains(path: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
     use std::process::{Command, Stdio};
 
@@ -192,6 +193,7 @@ mod tests {
             .arg("-")
             .env("STYXY_TEST_MARK", "mark-0001")
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("cat starts");
         let pid = child.id();
@@ -200,7 +202,12 @@ mod tests {
         assert_eq!(session_id(pid), session_id(std::process::id()));
         assert!(same_pid_namespace(pid));
         assert!(every_pid().contains(&pid));
-        // `spawn` returns once the program has been executed.
+        // What it repeats shows that the program runs; `spawn` may return a moment before that.
+        let (mut input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        writeln!(input, "ready").unwrap();
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
         assert_eq!(command_line(pid).as_deref(), Some("cat -"));
         assert!(has_in_environ(pid, "mark-0001"));
         assert!(!has_in_environ(pid, "mark-0002"));

@@ -1,0 +1,280 @@
+//! A lease, its parts, and the records that the state and its journal are made of.
+//!
+//! The serialised forms are the journal's format: fields may be added with a default, never renamed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use styxy_protocol::api::{AllocateRequest, ListenerReport};
+use styxy_protocol::{Port, ServiceType};
+
+use crate::kernel::ProcessIdentity;
+
+/// How long a lease without a process lives after its last heartbeat or listener.
+pub(crate) const TTL: Duration = Duration::from_hours(24);
+/// The same for a lease whose process exists but cannot be watched; its client sends heartbeats.
+pub(crate) const UNWATCHED_TTL: Duration = Duration::from_mins(1);
+
+/// The name of a lease: a random UUID (version 4), `lock_id` on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct LeaseId(u128);
+
+impl LeaseId {
+    /// The id made of these random bits, six of which the format fixes.
+    pub(crate) fn from_random(bits: u128) -> Self {
+        let version = 0x4 << 76;
+        let variant = 0b10 << 62;
+        Self(bits & !(0xf << 76) & !(0b11 << 62) | version | variant)
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = format!("{:032x}", self.0);
+        write!(
+            f,
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that is not the name of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("lock_id must be a valid UUID v4")]
+pub(crate) struct LeaseIdError;
+
+impl FromStr for LeaseId {
+    type Err = LeaseIdError;
+
+    fn from_str(text: &str) -> Result<Self, LeaseIdError> {
+        let bytes = text.as_bytes();
+        let shape = bytes.len() == 36
+            && bytes.iter().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => *byte == b'-',
+                14 => *byte == b'4',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        if !shape {
+            return Err(LeaseIdError);
+        }
+        let id = u128::from_str_radix(&text.replace('-', ""), 16).map_err(|_| LeaseIdError)?;
+        let id = Self(id);
+        (id == Self::from_random(id.0))
+            .then_some(id)
+            .ok_or(LeaseIdError)
+    }
+}
+
+impl TryFrom<String> for LeaseId {
+    type Error = LeaseIdError;
+
+    fn try_from(text: String) -> Result<Self, LeaseIdError> {
+        text.parse()
+    }
+}
+
+impl From<LeaseId> for String {
+    fn from(id: LeaseId) -> Self {
+        id.to_string()
+    }
+}
+
+/// The process that a lease hangs on, of the boot that the lease names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    /// Which process.
+    pub(crate) process: ProcessIdentity,
+    /// The session it was in when it took the lease. What it leaves behind in this session is its tree;
+    /// descendants with a session of their own are deliberate daemons.
+    pub(crate) session: u32,
+}
+
+/// What keeps a lease alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Hold {
+    /// A process, watched by pidfd.
+    Owner(Owner),
+    /// Heartbeats.
+    Heartbeat {
+        /// The process that the client named, for display, if it cannot be watched.
+        pid: Option<u32>,
+        /// Time between a heartbeat and the end.
+        ttl: Duration,
+        /// The end, as time since boot.
+        deadline: Duration,
+    },
+    /// Nobody; it ends when nothing of its tree listens any more.
+    Detached {
+        /// The process that had it.
+        owner: Option<Owner>,
+        /// The owner ended without releasing it.
+        was_killed: bool,
+    },
+}
+
+impl Hold {
+    /// The process that has the lease, as clients know it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Owner(owner) => Some(owner.process.pid),
+            Self::Heartbeat { pid, .. } => *pid,
+            Self::Detached { .. } => None,
+        }
+    }
+}
+
+/// The right of one service to its ports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// Its name.
+    pub(crate) id: LeaseId,
+    /// The port of the service.
+    pub(crate) port: Port,
+    /// Ports for listeners that nobody foresaw.
+    pub(crate) spares: Vec<Port>,
+    /// What its tree has bound, as reported. Ports that are neither `port` nor a spare belong to the lease too.
+    pub(crate) reports: Vec<ListenerReport>,
+    /// What keeps it.
+    pub(crate) hold: Hold,
+    /// The boot that `hold` is about.
+    pub(crate) boot: String,
+    /// Wall clock time of its beginning, seconds since 1970, for display.
+    pub(crate) allocated_at: u64,
+    /// Kind of service.
+    pub(crate) service_type: ServiceType,
+    /// Name of the service.
+    pub(crate) service_name: Option<String>,
+    /// Label of the client.
+    pub(crate) instance_id: Option<String>,
+    /// Worktree.
+    pub(crate) project_path: Option<String>,
+    /// Package directory.
+    pub(crate) package_dir: Option<String>,
+    /// The command.
+    pub(crate) command: Option<String>,
+}
+
+impl Lease {
+    /// Every port that belongs to it, each once.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = Port> {
+        let own = std::iter::once(self.port).chain(self.spares.iter().copied());
+        let reported = self.reports.iter().enumerate().filter_map(|(at, report)| {
+            let port = report.port;
+            let known = port == self.port
+                || self.spares.contains(&port)
+                || self.reports[..at]
+                    .iter()
+                    .any(|earlier| earlier.port == port);
+            (!known).then_some(port)
+        });
+        own.chain(reported)
+    }
+
+    /// Which service it is for. `None` if the client named no project.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        Identity::new(
+            self.project_path.as_deref(),
+            self.package_dir.as_deref(),
+            self.service_name.as_deref(),
+            &self.service_type,
+        )
+    }
+}
+
+/// Which service it is, across runs: what its sticky port hangs on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    project_path: String,
+    package_dir: Option<String>,
+    service_name: String,
+}
+
+impl Identity {
+    /// The service that a request is for. A service without a name is known by its type.
+    pub(crate) fn of(request: &AllocateRequest) -> Option<Self> {
+        Self::new(
+            request.project_path.as_deref(),
+            request.package_dir.as_deref(),
+            request.service_name.as_deref(),
+            &request.service_type,
+        )
+    }
+
+    fn new(
+        project_path: Option<&str>,
+        package_dir: Option<&str>,
+        service_name: Option<&str>,
+        service_type: &ServiceType,
+    ) -> Option<Self> {
+        Some(Self {
+            project_path: project_path?.to_owned(),
+            package_dir: package_dir.map(str::to_owned),
+            service_name: service_name.unwrap_or(service_type.as_str()).to_owned(),
+        })
+    }
+}
+
+/// One change of the state, and one line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Record {
+    /// This lease is there, in this form, in place of any form it had before.
+    Leased(Box<Lease>),
+    /// This lease is gone.
+    Ended(LeaseId),
+    /// This service had this port last.
+    Sticky {
+        /// Which service.
+        identity: Identity,
+        /// Which port.
+        port: Port,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_uuid_of_version_4_and_reads_back() {
+        for bits in [0, u128::MAX, 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef] {
+            let text = LeaseId::from_random(bits).to_string();
+            assert_eq!(text.len(), 36);
+            assert_eq!(&text[14..15], "4");
+            assert!(matches!(&text[19..20], "8" | "9" | "a" | "b"), "{text}");
+            assert_eq!(text.parse(), Ok(LeaseId::from_random(bits)));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_no_ids() {
+        for text in [
+            "",
+            "x",
+            "00000000-0000-0000-0000-000000000000",
+            "00000000-0000-4000-c000-000000000000",
+            "00000000-0000-4000-8000-00000000000",
+            "00000000-0000-4000-8000-00000000000g",
+            "../../../../etc/passwd-aaaaaaaaaaaaaa",
+            "00000000x0000-4000-8000-000000000000",
+            "+0000000-0000-4000-8000-000000000000",
+        ] {
+            assert_eq!(text.parse::<LeaseId>(), Err(LeaseIdError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Which process a new lease hangs on, and whether it can be watched.
+
+use crate::allocator::{Owner, OwnerKind};
+use crate::kernel::{self, Pidfd, Stat};
+
+/// The client at the other end of a connection, as the kernel vouches for it (`SO_PEERCRED`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// Its user.
+    pub(crate) uid: u32,
+    /// Its pid in our pid namespace; `None` if it has none there.
+    pub(crate) pid: Option<u32>,
+}
+
+/// Why a lease cannot hang on the process that the client names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnerRefusal {
+    /// There is no such process.
+    NotThere(u32),
+    /// It is another user's.
+    Foreign(u32),
+}
+
+/// Finds the process that the lease shall hang on, with a handle to watch it.
+pub(crate) fn identify(
+    pid: Option<u32>,
+    peer: Peer,
+) -> Result<(OwnerKind, Option<Pidfd>), OwnerRefusal> {
+    let Some(pid) = pid else {
+        return Ok((OwnerKind::Nobody, None));
+    };
+    let is_peer = peer.pid == Some(pid);
+    if !is_peer && !peer.pid.is_some_and(kernel::same_pid_namespace) {
+        // The number means another process to the client than it does to us.
+        return Ok((OwnerKind::Unwatched(pid), None));
+    }
+    let pidfd = match Pidfd::open(pid) {
+        Ok(pidfd) => pidfd,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) => {
+            return Err(OwnerRefusal::NotThere(pid));
+        }
+        Err(_) => return Ok((OwnerKind::Unwatched(pid), None)),
+    };
+    let stat = Stat::of(pid).filter(|stat| stat.alive);
+    let stat = stat.ok_or(OwnerRefusal::NotThere(pid))?;
+    if !is_peer && kernel::uid_of(pid) != Some(peer.uid) {
+        return Err(OwnerRefusal::Foreign(pid));
+    }
+    if pidfd.has_ended() {
+        return Err(OwnerRefusal::NotThere(pid));
+    }
+    let owner = Owner {
+        process: stat.identity,
+        session: stat.session,
+    };
+    Ok((OwnerKind::Watched(owner), Some(pidfd)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn us() -> Peer {
+        Peer {
+            uid: nix::unistd::geteuid().as_raw(),
+            pid: Some(std::process::id()),
+        }
+    }
+
+    #[test]
+    fn a_living_process_of_the_peers_user_is_watched() {
+        let (kind, pidfd) = identify(us().pid, us()).unwrap();
+        let OwnerKind::Watched(owner) = kind else {
+            panic!("{kind:?}");
+        };
+        assert_eq!(
+            Some(owner.process),
+            kernel::process_identity(std::process::id())
+        );
+        assert!(pidfd.is_some_and(|pidfd| !pidfd.has_ended()));
+    }
+
+    #[test]
+    fn no_process_dead_processes_and_those_of_others_are_not() {
+        assert_eq!(identify(None, us()).unwrap().0, OwnerKind::Nobody);
+        let mut child = Command::new("true").spawn().unwrap();
+        let dead = child.id();
+        child.wait().unwrap();
+        assert_eq!(
+            identify(Some(dead), us()).unwrap_err(),
+            OwnerRefusal::NotThere(dead)
+        );
+        assert_eq!(
+            identify(Some(0), us()).unwrap_err(),
+            OwnerRefusal::NotThere(0)
+        );
+        let stranger = Peer {
+            uid: us().uid + 1,
+            ..us()
+        };
+        // Pid 1 is the peer's as little as ours is, whoever runs this test.
+        let parent = nix::unistd::getppid().as_raw().cast_unsigned();
+        assert_eq!(
+            identify(Some(parent), stranger).unwrap_err(),
+            OwnerRefusal::Foreign(parent)
+        );
+    }
+
+    #[test]
+    fn a_client_that_counts_pids_in_its_own_way_is_not_believed() {
+        let hidden = Peer { pid: None, ..us() };
+        assert_eq!(
+            identify(Some(7), hidden).unwrap().0,
+            OwnerKind::Unwatched(7)
+        );
+    }
+}

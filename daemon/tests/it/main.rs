@@ -1,0 +1,6 @@
+//! The daemon as its clients meet it: a socket, real processes, real ports. Each test has a daemon of its own.
+
+mod api;
+mod files;
+mod harness;
+mod life;

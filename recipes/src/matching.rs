@@ -1,0 +1,232 @@
+//! Which recipe fits a tool. The table that says most wins; see [`crate::schema`] for the order.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use crate::Package;
+use crate::catalog::{Candidate, Catalog};
+use crate::options::Options;
+use crate::schema::{Match, Recipe, Separator};
+use crate::tool::Tool;
+
+/// What the recipes say of a tool.
+#[derive(Debug)]
+pub(crate) enum Matched<'a> {
+    /// It is this service; the subcommand takes so many words.
+    Service(Cow<'a, Recipe>, usize),
+    /// It is no service, for this reason.
+    ShortLived(Cow<'a, Recipe>, String),
+    /// Several services at once.
+    Several(Cow<'a, Recipe>),
+    /// No recipe fits.
+    Nothing,
+}
+
+/// What a match table may ask about beside the tool itself.
+pub(crate) struct Surroundings<'a> {
+    /// Reads the nearest package; called at most once.
+    pub(crate) package: &'a dyn Fn() -> Option<Package>,
+    /// Text of the script that is run.
+    pub(crate) script: Option<&'a str>,
+}
+
+/// Finds the recipe for `tool`.
+pub(crate) fn best<'a>(
+    catalog: &'a Catalog,
+    tool: &Tool<'_>,
+    around: &Surroundings<'_>,
+) -> Matched<'a> {
+    let matched = among(catalog.candidates(&tool.triggers()), tool, around);
+    if !matches!(matched, Matched::Nothing) {
+        return matched;
+    }
+    // Recipes that go by the project alone are for commands that say nothing themselves.
+    among(catalog.candidates(&["*".to_owned()]), tool, around)
+}
+
+fn among<'a>(
+    candidates: Vec<Candidate<'a>>,
+    tool: &Tool<'_>,
+    around: &Surroundings<'_>,
+) -> Matched<'a> {
+    let package = OnceCell::new();
+    let mut best: Option<((u32, i8, bool), usize, usize)> = None;
+    for (position, candidate) in candidates.iter().enumerate() {
+        let options = sorted(&candidate.recipe, tool);
+        for table in &candidate.recipe.matches {
+            let facts = Facts {
+                tool,
+                options: &options,
+                around,
+                package: &package,
+            };
+            let Some(words) = facts.fits(table) else {
+                continue;
+            };
+            let rank = (
+                table.specificity(),
+                candidate.recipe.priority,
+                candidate.from_user,
+            );
+            if best.is_none_or(|(best, ..)| rank > best) {
+                best = Some((rank, position, words));
+            }
+        }
+    }
+    let Some((_, position, words)) = best else {
+        return no_server(candidates, tool, around, &package);
+    };
+    let Some(Candidate { recipe, .. }) = candidates.into_iter().nth(position) else {
+        return Matched::Nothing;
+    };
+    let reason = match recipe.runs {
+        crate::schema::Runs::SeveralServices => return Matched::Several(recipe),
+        crate::schema::Runs::ShortLived => Some(format!("`{}` is no server", tool.name())),
+        crate::schema::Runs::Service => short_lived(&recipe, tool),
+    };
+    match reason {
+        Some(why) => Matched::ShortLived(recipe, why),
+        None => Matched::Service(recipe, words),
+    }
+}
+
+/// When no table fits: whether a recipe for the same program knows the subcommand as short-lived.
+fn no_server<'a>(
+    candidates: Vec<Candidate<'a>>,
+    tool: &Tool<'_>,
+    around: &Surroundings<'_>,
+    package: &OnceCell<Option<Package>>,
+) -> Matched<'a> {
+    for Candidate { recipe, .. } in candidates {
+        let options = sorted(&recipe, tool);
+        let facts = Facts {
+            tool,
+            options: &options,
+            around,
+            package,
+        };
+        if !recipe.matches.iter().any(|table| facts.same_program(table)) {
+            continue;
+        }
+        let subcommand = options
+            .positionals
+            .first()
+            .map(|&at| tool.args[at].as_str());
+        let any_other = recipe
+            .short_lived
+            .subcommands
+            .iter()
+            .any(|word| word == "*");
+        let why = short_lived(&recipe, tool).or_else(|| {
+            any_other.then(|| match subcommand {
+                Some(subcommand) => format!("`{} {subcommand}` is no server", tool.name()),
+                None => format!("`{}` alone is no server", tool.name()),
+            })
+        });
+        if let Some(why) = why {
+            return Matched::ShortLived(recipe, why);
+        }
+    }
+    Matched::Nothing
+}
+
+/// Why a use of the recipe's program is no service, if it is none.
+fn short_lived(recipe: &Recipe, tool: &Tool<'_>) -> Option<String> {
+    let options = sorted(recipe, tool);
+    let flags = &recipe.short_lived.flags;
+    let is_short = |name: &str| {
+        matches!(name, "--help" | "--version") || flags.iter().any(|flag| flag == name)
+    };
+    if let Some(flag) = options.flags.iter().find(|flag| is_short(flag.name)) {
+        return Some(format!(
+            "`{}` is no server with `{}`",
+            tool.name(),
+            flag.name
+        ));
+    }
+    let subcommand = tool.args.get(*options.positionals.first()?)?.as_str();
+    let listed = recipe
+        .short_lived
+        .subcommands
+        .iter()
+        .any(|word| word == subcommand);
+    listed.then(|| format!("`{} {subcommand}` is no server", tool.name()))
+}
+
+/// The tool's arguments as the recipe reads them.
+pub(crate) fn sorted<'a>(recipe: &Recipe, tool: &Tool<'a>) -> Options<'a> {
+    Options::all(tool.args, |flag| {
+        let is_port =
+            recipe.port.argv.iter().any(|form| {
+                form.separator == Separator::Word && form.flag.as_deref() == Some(flag)
+            });
+        is_port || recipe.value_flags.iter().any(|known| known == flag)
+    })
+}
+
+struct Facts<'a> {
+    tool: &'a Tool<'a>,
+    options: &'a Options<'a>,
+    around: &'a Surroundings<'a>,
+    package: &'a OnceCell<Option<Package>>,
+}
+
+impl Facts<'_> {
+    /// How many words the subcommand takes, if the table fits.
+    fn fits(&self, table: &Match) -> Option<usize> {
+        let has_flag = |flag: &String| self.options.flags.iter().any(|given| given.name == flag);
+        let fits = self.same_program(table)
+            && table.flags.iter().all(has_flag)
+            && !table.without_flags.iter().any(has_flag)
+            && (table.script.is_empty() || table.script.iter().any(|text| self.script_has(text)))
+            && (table.dependency.is_empty()
+                || table.dependency.iter().any(|name| self.depends_on(name)));
+        if !fits {
+            return None;
+        }
+        if table.subcommand.is_empty() {
+            return Some(0);
+        }
+        table
+            .subcommand
+            .iter()
+            .filter(|words| self.has_subcommand(words))
+            .map(|words| words.split(' ').filter(|word| !word.is_empty()).count())
+            .max()
+    }
+
+    fn same_program(&self, table: &Match) -> bool {
+        let one_of = |list: &[String], word: Option<&str>| {
+            list.is_empty()
+                || word.is_some_and(|word| list.iter().any(|known| known == word || known == "*"))
+        };
+        one_of(&table.program, Some(self.tool.program))
+            && one_of(&table.module, self.tool.module)
+            && one_of(&table.file, self.tool.file)
+    }
+
+    fn has_subcommand(&self, words: &str) -> bool {
+        if words.is_empty() {
+            return self.options.positionals.is_empty();
+        }
+        let mut given = self
+            .options
+            .positionals
+            .iter()
+            .map(|&at| self.tool.args[at].as_str());
+        words.split(' ').all(|word| given.next() == Some(word))
+    }
+
+    fn script_has(&self, text: &str) -> bool {
+        self.around
+            .script
+            .is_some_and(|script| script.contains(text))
+    }
+
+    fn depends_on(&self, name: &str) -> bool {
+        self.package
+            .get_or_init(|| (self.around.package)())
+            .as_ref()
+            .is_some_and(|package| package.dependencies.contains(name))
+    }
+}

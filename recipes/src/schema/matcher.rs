@@ -1,0 +1,125 @@
+//! When a recipe applies. A table without anything to go by is refused when it is read.
+
+use serde::Deserialize;
+
+/// Conditions that must all hold; the words of one list are alternatives unless said otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(try_from = "RawMatch")]
+pub struct Match {
+    /// Name of the program without directory. `node` and other interpreters count as the program of what they run.
+    pub program: Vec<String>,
+    /// Module that an interpreter runs: `http.server` in `python3 -m http.server`.
+    pub module: Vec<String>,
+    /// Name without directory of the file that is run: `manage.py`, `server.js`; `*` is any file.
+    pub file: Vec<String>,
+    /// First words after the program that are no flags, such as `dev` or `server start`; `""` is none.
+    pub subcommand: Vec<String>,
+    /// Flags that must all be there.
+    pub flags: Vec<String>,
+    /// Flags of which none may be there.
+    pub without_flags: Vec<String>,
+    /// Packages of which one must be in `dependencies` or `devDependencies`.
+    pub dependency: Vec<String>,
+    /// Texts of which one must occur in the script that is run.
+    pub script: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawMatch {
+    program: Vec<String>,
+    module: Vec<String>,
+    file: Vec<String>,
+    subcommand: Vec<String>,
+    flags: Vec<String>,
+    without_flags: Vec<String>,
+    dependency: Vec<String>,
+    script: Vec<String>,
+}
+
+impl TryFrom<RawMatch> for Match {
+    type Error = &'static str;
+
+    fn try_from(raw: RawMatch) -> Result<Self, &'static str> {
+        let anchors = [
+            &raw.program,
+            &raw.module,
+            &raw.file,
+            &raw.dependency,
+            &raw.script,
+        ];
+        if anchors.iter().all(|list| list.is_empty()) {
+            return Err(
+                "empty match: give at least one of `program`, `module`, `file`, `dependency`, `script`",
+            );
+        }
+        if anchors.iter().any(|list| list.iter().any(String::is_empty)) {
+            return Err("empty text in a match would match everything");
+        }
+        Ok(Self {
+            program: raw.program,
+            module: raw.module,
+            file: raw.file,
+            subcommand: raw.subcommand,
+            flags: raw.flags,
+            without_flags: raw.without_flags,
+            dependency: raw.dependency,
+            script: raw.script,
+        })
+    }
+}
+
+impl Match {
+    /// How much the table says; the higher number wins.
+    pub(crate) fn specificity(&self) -> u32 {
+        let given = |list: &[String], weight: u32| if list.is_empty() { 0 } else { weight };
+        let any_file = self.file.iter().any(|file| file == "*");
+        let subcommand_words = self
+            .subcommand
+            .iter()
+            .map(|words| words.split(' ').count().min(3))
+            .min()
+            .unwrap_or(0);
+        given(&self.module, 0x1000)
+            + given(&self.file, if any_file { 0x10 } else { 0x1000 })
+            + given(&self.program, 0x400)
+            + u32::try_from(subcommand_words).unwrap_or(0) * 0x100
+            + u32::try_from(self.flags.len().min(3)).unwrap_or(0) * 0x20
+            + given(&self.without_flags, 0x8)
+            + given(&self.dependency, 0x4)
+            + given(&self.script, 0x2)
+    }
+
+    /// Whether some command could match both tables and nothing but the recipes' order would decide.
+    pub(crate) fn ties_with(&self, other: &Self) -> bool {
+        let overlap = |a: &[String], b: &[String]| {
+            a.is_empty() && b.is_empty() || a.iter().any(|word| b.contains(word))
+        };
+        let excludes =
+            |a: &Self, b: &Self| a.flags.iter().any(|flag| b.without_flags.contains(flag));
+        self.specificity() == other.specificity()
+            && overlap(&self.program, &other.program)
+            && overlap(&self.module, &other.module)
+            && overlap(&self.file, &other.file)
+            && overlap(&self.subcommand, &other.subcommand)
+            && !excludes(self, other)
+            && !excludes(other, self)
+    }
+
+    /// The words by which the table is found in an index, see [`crate::catalog`].
+    pub(crate) fn triggers(&self) -> Vec<String> {
+        let any_file = self.file.iter().any(|file| file == "*");
+        if !self.module.is_empty() {
+            self.module
+                .iter()
+                .map(|module| format!("-m {module}"))
+                .collect()
+        } else if !self.file.is_empty() && !any_file {
+            self.file.iter().map(|file| format!("./{file}")).collect()
+        } else if !self.program.is_empty() {
+            self.program.clone()
+        } else {
+            vec!["*".to_owned()]
+        }
+    }
+}

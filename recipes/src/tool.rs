@@ -1,0 +1,124 @@
+//! The program at the end of the way: its name, what it runs if it is an interpreter, and its arguments.
+
+use crate::invocation::{Word, program_name};
+use crate::options::Options;
+use crate::unwrap::{is_python, node_takes_value, python_takes_value, runs_files};
+
+/// A tool with its arguments.
+#[derive(Debug)]
+pub(crate) struct Tool<'a> {
+    /// Name of the program; `python` for every version of it.
+    pub(crate) program: &'a str,
+    /// What `python -m` runs.
+    pub(crate) module: Option<&'a str>,
+    /// Name of the file that is run, without directory.
+    pub(crate) file: Option<&'a str>,
+    /// What follows: for an interpreter, what follows the module or file.
+    pub(crate) args: &'a [Word],
+}
+
+impl<'a> Tool<'a> {
+    /// Reads a command that starts with a program; `None` if there is none.
+    pub(crate) fn parse(words: &'a [Word]) -> Option<Self> {
+        let (first, args) = words.split_first()?;
+        let text = first.as_str();
+        let program = program_name(text);
+        if is_python(program) {
+            return Some(Self::python(args));
+        }
+        if runs_files(program) {
+            return Some(Self::runtime(program, args));
+        }
+        // A program by path is a tool only where tools are installed; `./vite` is somebody's own script.
+        let installed = !text.contains('/')
+            || matches!(
+                text.rsplit('/').nth(1),
+                Some("bin" | ".bin" | "sbin" | "Scripts")
+            );
+        Some(Self {
+            program: if installed { program } else { text },
+            module: None,
+            file: Some(program),
+            args,
+        })
+    }
+
+    fn python(args: &'a [Word]) -> Self {
+        let options = Options::leading(args, python_takes_value);
+        let runs = options
+            .flags
+            .iter()
+            .find(|flag| matches!(flag.name, "-m" | "-c"));
+        let (module, file, at) = match runs.map(|flag| (flag.name, flag.value)) {
+            // Everything after the module is the module's, flags too.
+            Some(("-m", Some((at, _, module)))) => (Some(module), None, at + 1),
+            Some(_) => (None, None, args.len()),
+            None => {
+                let at = options.rest(args);
+                (None, args.get(at), at + 1)
+            }
+        };
+        Self {
+            program: "python",
+            module,
+            file: file.map(|file| program_name(file.as_str())),
+            args: args.get(at..).unwrap_or(&[]),
+        }
+    }
+
+    fn runtime(program: &'a str, args: &'a [Word]) -> Self {
+        // `tsx watch FILE`, `bun --hot run FILE`
+        let flags = Options::leading(args, node_takes_value).rest(args);
+        let args = match args.get(flags).map(Word::as_str) {
+            Some("watch" | "run") => &args[flags + 1..],
+            _ => args,
+        };
+        let options = Options::leading(args, node_takes_value);
+        let runs_text = options.has(&["-e", "--eval", "-p", "--print"]);
+        let at = if runs_text {
+            args.len()
+        } else {
+            options.rest(args)
+        };
+        Self {
+            program,
+            module: None,
+            file: args.get(at).map(|file| program_name(file.as_str())),
+            args: args.get(at + 1..).unwrap_or(&[]),
+        }
+    }
+
+    /// The words by which recipes for it are found.
+    pub(crate) fn triggers(&self) -> Vec<String> {
+        let mut words = vec![self.program.to_owned()];
+        words.extend(self.module.map(|module| format!("-m {module}")));
+        words.extend(self.file.map(|file| format!("./{file}")));
+        words
+    }
+
+    /// What people call it: the module or file without ending, else the program.
+    pub(crate) fn name(&self) -> &str {
+        let file = self
+            .file
+            .map(|file| file.rsplit_once('.').map_or(file, |(stem, _)| stem));
+        self.module
+            .or(file)
+            .filter(|name| !name.is_empty())
+            .unwrap_or(self.program)
+    }
+
+    /// Name of the service that it is when neither a script nor a recipe names it. A file run by an
+    /// interpreter goes by its own name, another program with its first word: `make dev` is `make-dev`.
+    pub(crate) fn service_name(&self) -> String {
+        let is_file = runs_files(self.program) || self.program == "python";
+        let is_plain = |word: &&str| {
+            let mut bytes = word.bytes();
+            bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic())
+                && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte))
+        };
+        match self.args.first().map(Word::as_str).filter(is_plain) {
+            Some(word) if !is_file => format!("{}-{word}", self.name()),
+            _ => self.name().to_owned(),
+        }
+    }
+}
