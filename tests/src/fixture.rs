@@ -111,9 +111,9 @@ impl Fixtures {
         } else {
             let modules = (installed.join("node_modules"), project.join("node_modules"));
             // Links are refused across file systems, and to files of other users.
-            cp(&["-R", "-l"], &modules.0, &modules.1).or_else(|_| {
+            cp(&["-a", "-l"], &modules.0, &modules.1).or_else(|_| {
                 fs::remove_dir_all(&modules.1).ok();
-                cp(&["-R"], &modules.0, &modules.1)
+                cp(&["-a"], &modules.0, &modules.1)
             })?;
         }
         Ok(project)

@@ -216,10 +216,8 @@ impl Sandbox {
 
     /// The daemons among them.
     pub fn daemons(&self) -> Processes {
-        self.processes().filter(|process| {
-            let line = process.command_line();
-            line.contains(self.programs.styxy) && line.contains(" daemon start")
-        })
+        self.processes()
+            .filter(|process| process.command_line().contains(" daemon start"))
     }
 
     /// Waits until nothing but daemons lives in the sandbox.
