@@ -1,1 +1,29 @@
-//! it
+//! Every test that needs a real process, in one binary.
+//!
+//! A test gets its world from [`sandbox`] and its projects from [`FIXTURES`]; what it needs and the machine does not
+//! have goes through `styxy_tests::available`, which says that the test was skipped.
+
+mod bad_input;
+mod cli;
+mod fail_open;
+mod frameworks;
+mod harness;
+mod house;
+mod http_server;
+mod many;
+mod npm_scripts;
+mod server;
+mod storybook;
+
+use styxy_tests::{Fixtures, Programs, Sandbox};
+
+const FIXTURES: Fixtures = Fixtures {
+    store: env!("CARGO_TARGET_TMPDIR"),
+};
+
+fn sandbox() -> Sandbox {
+    Sandbox::new(Programs {
+        styxy: env!("CARGO_BIN_EXE_styxy-under-test"),
+        inside: env!("CARGO_BIN_EXE_inside"),
+    })
+}

@@ -1,0 +1,130 @@
+//! What people type wrong and what is broken in their files: a clear message, a documented exit code, and wherever the
+//! command can run without it, the command runs.
+
+use std::fs;
+
+use styxy_tests::Deadline;
+
+use crate::sandbox;
+
+/// Exit code of a command line that was not understood.
+const USAGE: i32 = 2;
+
+#[test]
+fn wrong_options_are_refused_before_anything_runs() {
+    let sandbox = sandbox();
+    for (arguments, word) in [
+        (
+            ["run", "--type", "kitchen", "--", "echo", "ran"].as_slice(),
+            "kitchen",
+        ),
+        (&["run", "--type", "", "--", "echo", "ran"], "type"),
+        (&["run", "--port", "0", "--", "echo", "ran"], "0"),
+        (&["run", "--port", "80", "--", "echo", "ran"], "80"),
+        (&["run", "--port", "70000", "--", "echo", "ran"], "70000"),
+        (&["run", "--port", "http", "--", "echo", "ran"], "http"),
+        (&["run", "--port=-1", "--", "echo", "ran"], "-1"),
+        (&["run", "--nonsense", "--", "echo", "ran"], "--nonsense"),
+        (&["run", "--json", "--", "echo", "ran"], "--dry-run"),
+        (&["run"], "COMMAND"),
+        (&["run", "--"], "COMMAND"),
+        (&["frobnicate"], "frobnicate"),
+        (&[], "styxy"),
+    ] {
+        let refused = sandbox.styxy(arguments).run().exited(USAGE);
+        assert_eq!(refused.stdout, "", "{arguments:?}");
+        assert!(
+            refused.stderr.contains(word),
+            "{arguments:?}: {}",
+            refused.stderr
+        );
+    }
+    let kitchen = sandbox
+        .styxy(["run", "--type", "kitchen", "true"])
+        .run()
+        .exited(USAGE);
+    assert!(
+        kitchen.stderr.contains("storybook"),
+        "known types are listed: {kitchen:?}"
+    );
+    assert!(sandbox.processes().is_empty(), "no daemon was started");
+}
+
+#[test]
+fn help_is_no_error() {
+    let sandbox = sandbox();
+    for arguments in [
+        ["--help"].as_slice(),
+        &["run", "--help"],
+        &["list", "--help"],
+        &["--version"],
+    ] {
+        let help = sandbox.styxy(arguments).run().success();
+        assert!(help.stdout.contains("styxy"), "{arguments:?}");
+        assert_eq!(help.stderr, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_broken_recipe_is_shown_where_it_is_broken_and_left_out() {
+    let sandbox = sandbox();
+    let recipes = sandbox.home().join(".styxy/recipes");
+    fs::create_dir_all(&recipes).expect("mkdir");
+    fs::write(recipes.join("mine.toml"), "name = \"mine\"\ntype = = 3\n").expect("write");
+    let ended = sandbox
+        .managed(["sh", "-c", "echo ran; exit 3"])
+        .run()
+        .exited(3);
+    assert_eq!(ended.stdout, "ran\n");
+    let place = format!("{}:2:", recipes.join("mine.toml").display());
+    let first = ended.stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("styxy: ") && first.contains(&place),
+        "{ended:?}"
+    );
+    assert!(
+        ended.stderr.contains('^') && ended.stderr.contains("type = = 3"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_broken_package_json_counts_as_none() {
+    for text in [
+        "{ \"scripts\": ",
+        "[]",
+        "\u{feff}{}",
+        "",
+        "{\"scripts\": {\"dev\": 7}}",
+    ] {
+        let sandbox = sandbox();
+        let project = sandbox.project("broken");
+        fs::write(project.join("package.json"), text).expect("write");
+        let call = sandbox
+            .managed(["python3", "-m", "http.server", "8000"])
+            .in_dir(&project);
+        let run = call.spawn();
+        sandbox.page(8000, "/", "package.json", Deadline::short());
+        run.signal(nix::sys::signal::Signal::SIGTERM);
+        let ended = run.end(Deadline::short());
+        assert!(ended.notices().len() <= 1, "{text:?}: {ended:#?}");
+    }
+}
+
+#[test]
+fn a_script_that_does_not_exist_fails_as_npm_says() {
+    let sandbox = sandbox();
+    let npm = ["npm", "run", "nothing"];
+    if sandbox.command(["npm", "--version"]).run().code() != 0 {
+        styxy_tests::say(
+            "SKIPPED: bad_input::a_script_that_does_not_exist_fails_as_npm_says: no npm",
+        );
+        return;
+    }
+    let project = sandbox.project("empty");
+    fs::write(project.join("package.json"), "{\"name\": \"empty\"}").expect("write");
+    let bare = sandbox.command(npm).in_dir(&project).run();
+    let managed = sandbox.managed(npm).in_dir(&project).run();
+    assert_eq!(managed.status, bare.status);
+    assert!(managed.stderr.contains("Missing script"), "{managed:?}");
+}
