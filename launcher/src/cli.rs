@@ -79,12 +79,7 @@ pub(crate) struct RunArgs {
     #[arg(long, requires = "dry_run")]
     pub(crate) json: bool,
     /// The command and its arguments; everything after its name is the command's own
-    #[arg(
-        value_name = "COMMAND",
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -199,6 +194,12 @@ mod tests {
         );
         assert_eq!(command(&["--", "--weird"]), ["--weird"]);
         assert_eq!(command(&["x", "--help"]), ["x", "--help"]);
+    }
+
+    #[test]
+    fn an_unknown_option_is_not_taken_for_the_command() {
+        let error = RunCli::try_parse_from(["styxy run", "--nonsense", "--", "x"]).unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clap::error::ErrorKind;
 
 use cli::{Cli, Command, RunCli};
 use context::Context;
@@ -56,11 +57,13 @@ fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
 /// Help and version go to stdout with exit code 0, everything else to stderr with exit code 2.
 fn explain(error: &clap::Error) -> ExitCode {
     let text = error.to_string();
-    if error.use_stderr() {
-        notice::fatal(&text.trim_end().trim_start_matches("error: "));
-        ExitCode::from(exit_codes::USAGE)
-    } else {
-        output::print(&text);
-        ExitCode::SUCCESS
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => notice::plain(&text),
+        _ => notice::fatal(&text.trim_end().trim_start_matches("error: ")),
     }
+    ExitCode::from(exit_codes::USAGE)
 }

@@ -103,6 +103,11 @@ pub(crate) fn fatal(what: &dyn fmt::Display) {
     line(&format!("styxy: {what}"));
 }
 
+/// Writes a text that needs no introduction, such as the list of commands to somebody who typed none.
+pub(crate) fn plain(text: &str) {
+    line(text.trim_end());
+}
+
 /// Who holds a port, as an addition in parentheses; empty when nothing is known.
 pub(crate) fn holder(holder: &Holder) -> String {
     let mut text = String::new();
