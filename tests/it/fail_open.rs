@@ -158,7 +158,7 @@ fn a_daemon_that_is_killed_takes_nothing_with_it() {
     assert_eq!(ports, [8000, 8001]);
 
     for (port, run) in [(8000, run), (8001, second)] {
-        run.signal(Signal::SIGINT);
+        run.signal(Signal::SIGTERM);
         let ended = run.end(Deadline::short());
         assert!(
             ended

@@ -1,6 +1,5 @@
 //! The harness itself, with commands that have nothing to do with styxy: what it reports must be true.
 
-use nix::sys::signal::Signal;
 use styxy_tests::{Deadline, Host, available};
 
 use crate::sandbox;
@@ -71,7 +70,7 @@ fn statuses_outputs_and_signals_are_reported_as_they_are() {
 #[test]
 fn a_server_in_the_sandbox_is_reached_and_its_tree_is_seen_to_go() {
     let sandbox = sandbox();
-    let server = sandbox
+    let mut server = sandbox
         .command(["sh", "-c", "python3 -m http.server 8000; true"])
         .spawn();
     server.line_with("Serving HTTP", Deadline::short());
@@ -84,7 +83,7 @@ fn a_server_in_the_sandbox_is_reached_and_its_tree_is_seen_to_go() {
         sandbox.processes()
     );
 
-    server.signal_group(Signal::SIGINT);
+    server.control_c(Deadline::short());
     assert_eq!(server.end(Deadline::short()).code(), 128 + 2);
     tree.wait_gone(Deadline::short());
     assert!(sandbox.is_free(8000));

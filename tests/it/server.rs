@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
 use styxy_protocol::api::AllocationsResponse;
 use styxy_tests::{Deadline, Fixture, Host, Running, Sandbox, available};
 
@@ -71,17 +70,17 @@ impl Server {
         };
         let (sandbox, dir) = (&place.sandbox, place.dirs[0].as_path());
 
-        let bare = self.start(sandbox, dir, Styxy::Without);
+        let mut bare = self.start(sandbox, dir, Styxy::Without);
         sandbox.page(self.port, "/", self.text, Deadline::long());
-        bare.signal_group(Signal::SIGINT);
+        bare.control_c(Deadline::long());
         let bare = bare.end(Deadline::long());
         sandbox.wait_free(self.port, Deadline::short());
 
-        let managed = self.start(sandbox, dir, Styxy::With);
+        let mut managed = self.start(sandbox, dir, Styxy::With);
         assert_eq!(ready_port(&managed), self.port, "{managed:?}");
         sandbox.page(self.port, "/", self.text, Deadline::long());
         let tree = managed.tree();
-        managed.signal_group(Signal::SIGINT);
+        managed.control_c(Deadline::long());
         let ended = managed.end(Deadline::long());
         assert_eq!(ended.status, bare.status, "left with styxy: {ended:#?}");
         assert!(!ended.stderr.contains("auto-assigned"), "{ended:#?}");
@@ -110,11 +109,8 @@ impl Server {
             .1
             .line_with(&auto_assigned(self.port, runs[1].0), Deadline::short());
         assert_eq!(leases(sandbox).allocations.len(), 2);
-        for (_, run) in &runs {
-            run.signal_group(Signal::SIGINT);
-        }
-        for (port, run) in &runs {
-            run.exit_status(Deadline::long());
+        for (port, run) in &mut runs {
+            run.control_c(Deadline::long());
             sandbox.wait_free(*port, Deadline::short());
         }
         sandbox.wait_quiet(Deadline::short());
@@ -127,14 +123,13 @@ impl Server {
         };
         let sandbox = &place.sandbox;
         let squatter = sandbox.squat(host, self.port);
-        let run = self.start(sandbox, &place.dirs[0], Styxy::With);
+        let mut run = self.start(sandbox, &place.dirs[0], Styxy::With);
         let port = ready_port(&run);
         assert_ne!(port, self.port, "{run:?}");
         sandbox.page(port, "/", self.text, Deadline::long());
         run.line_with(&auto_assigned(self.port, port), Deadline::short());
         assert!(!squatter.was_visited(), "{run:?}");
-        run.signal_group(Signal::SIGINT);
-        run.exit_status(Deadline::long());
+        run.control_c(Deadline::long());
         sandbox.wait_free(port, Deadline::short());
         sandbox.wait_quiet(Deadline::short());
     }

@@ -58,6 +58,10 @@ pub struct Ended {
     pub stderr: String,
 }
 
+#[expect(
+    clippy::return_self_not_must_use,
+    reason = "`success` and `exited` are assertions; what they return is there for further ones"
+)]
 impl Ended {
     /// The exit code, or 128 + the number of the signal that it died by, as a shell shows it.
     pub fn code(&self) -> i32 {
@@ -152,6 +156,38 @@ impl Running {
     pub fn type_keys(&mut self, keys: &str) {
         let keyboard = self.keyboard.as_mut().expect("a terminal or a pipe");
         keyboard.type_keys(keys).expect("type");
+    }
+
+    /// Presses ^C at its terminal, or sends what ^C sends to its process group, and waits for its exit.
+    ///
+    /// Python raises `KeyboardInterrupt` wherever it happens to be; in a finaliser it prints `Exception ignored` and
+    /// goes on. Only then is ^C pressed again, as a person would.
+    ///
+    /// # Panics
+    /// When the deadline passes before it has exited.
+    #[track_caller]
+    pub fn control_c(&mut self, deadline: Deadline) -> ExitStatus {
+        for pressed in 1.. {
+            match &mut self.keyboard {
+                Some(Keyboard::Terminal { .. }) => self.type_keys("\x03"),
+                _ => self.signal_group(Signal::SIGINT),
+            }
+            let status = self.wait(deadline, |state| {
+                let swallowed = state
+                    .lines
+                    .iter()
+                    .filter(|(_, line)| line.starts_with("Exception ignored in"))
+                    .count();
+                let again = (swallowed >= pressed).then_some(None);
+                state.status.map(Some).or(again)
+            });
+            match status {
+                Some(Some(status)) => return status,
+                Some(None) => {}
+                None => break,
+            }
+        }
+        panic!("^C did not end it: {self:?}")
     }
 
     /// Closes its terminal, as closing the window does: the kernel sends a SIGHUP.
