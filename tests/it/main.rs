@@ -1,1 +1,3 @@
-//! it
+//! All integration tests, in one binary.
+
+mod supervision;
