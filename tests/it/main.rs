@@ -14,6 +14,7 @@ mod many;
 mod npm_scripts;
 mod server;
 mod storybook;
+mod supervision;
 
 use styxy_tests::{Fixtures, Programs, Sandbox};
 

@@ -184,11 +184,13 @@ impl Policy {
         }
     }
 
-    /// The terminal's signals reach the whole foreground group. A hang-up is the exception: it goes to the session's leader alone.
+    /// The terminal's signals reach the whole foreground group. A hang-up is the exception: its `SIGHUP` and the `SIGCONT` that follows go
+    /// to the session's leader alone.
     /// What else the kernel makes (alarm clocks) is meant for one process, which without a launcher would be the child.
-    fn kernel_made(&self, signal: i32) -> Vec<Action> {
+    fn kernel_made(&mut self, signal: i32) -> Vec<Action> {
         match signal {
             libc::SIGHUP if self.standing.leads_session => vec![Action::Forward],
+            libc::SIGCONT if self.standing.leads_session => self.cont(),
             libc::SIGALRM | libc::SIGVTALRM | libc::SIGPROF => vec![Action::Forward],
             _ => Vec::new(),
         }

@@ -169,14 +169,15 @@ impl<'a> Watch<'a> {
 
     fn reap(&mut self) {
         while let Some((pid, change)) = process::next_change() {
-            let event = match change {
-                _ if self
-                    .witness
-                    .as_ref()
-                    .is_some_and(|witness| witness.pid == pid) =>
-                {
-                    continue;
+            if let Some(witness) = self.witness.as_ref().filter(|witness| witness.pid == pid) {
+                match change {
+                    Change::Stopped(_) => witness.wake(),
+                    Change::Continued => {}
+                    Change::Exited(_) | Change::Killed(_) => self.witness = None,
                 }
+                continue;
+            }
+            let event = match change {
                 Change::Exited(_) | Change::Killed(_) if pid != self.child => Event::OrphanEnded,
                 _ if pid != self.child => continue,
                 Change::Exited(code) => Event::Ended(ExitReason::Code(code)),
@@ -253,7 +254,9 @@ impl<'a> Watch<'a> {
             let meant = new && (to != Whom::OtherGroups || getpgid(Some(process.pid)) != Ok(group));
             if meant && process.pid != self.child {
                 let _ = process.send(signal);
-                let _ = process.send(libc::SIGCONT);
+                if process.is_stopped() {
+                    let _ = process.send(libc::SIGCONT);
+                }
             }
         }
     }

@@ -55,22 +55,24 @@ fn change(status: i32) -> Change {
 
 /// Whether a child that was reported as stopped has been continued or has ended since. Reports nothing away.
 pub(crate) fn has_moved_on(child: Pid) -> bool {
+    has_report(child, libc::WCONTINUED | libc::WEXITED | libc::WNOWAIT)
+}
+
+/// Whether a child has been stopped, and that was not reported yet.
+pub(crate) fn was_stopped(child: Pid) -> bool {
+    has_report(child, libc::WSTOPPED)
+}
+
+fn has_report(child: Pid, of: i32) -> bool {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    let flags = libc::WCONTINUED | libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let id = child.as_raw().cast_unsigned();
     // SAFETY: the siginfo is writable and whole.
-    let answer = unsafe {
-        libc::waitid(
-            libc::P_PID,
-            child.as_raw().cast_unsigned(),
-            info.as_mut_ptr(),
-            flags,
-        )
-    };
+    let answer = unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), of | libc::WNOHANG) };
     // SAFETY: it was zeroed, and all its bit patterns are valid.
     let info = unsafe { info.assume_init() };
     // SAFETY: the pid is set for every report of `waitid`, and zero without one.
     let reported = unsafe { info.si_pid() };
-    answer != 0 || reported != 0
+    answer == 0 && reported != 0
 }
 
 /// Stops this process as its child was stopped, and returns when it runs again. All signals must be blocked.
@@ -143,6 +145,16 @@ impl PidFd {
             )
         };
         Errno::result(answer).map(drop)
+    }
+
+    /// Whether it is stopped right now.
+    pub(crate) fn is_stopped(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| {
+            // The name in parentheses may hold any text; the state follows the last parenthesis.
+            stat.rsplit(") ")
+                .next()
+                .is_some_and(|rest| rest.starts_with('T'))
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid};
 
+use super::process;
 use super::signal::{self, SignalSet};
 use super::spawn::above_standard;
 
@@ -48,10 +49,13 @@ impl Witness {
         }
     }
 
-    /// The signals sent to the group since the last question. `SIGCONT` is never among them. Fails if there is no answer.
+    /// The signals sent to the group since the last question. Fails if there is no answer.
     pub(crate) fn ask(&self) -> io::Result<SignalSet> {
-        // The whole group may have been stopped, and the launcher alone woken.
-        signal::send(self.pid, libc::SIGCONT)?;
+        // The whole group may have been stopped, and the launcher alone woken. A SIGCONT deletes pending stop signals, so not always.
+        let woken = process::was_stopped(self.pid);
+        if woken {
+            self.wake();
+        }
         nix::unistd::write(&self.socket, &[0])?;
         let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         if nix::poll::poll(&mut ready, PollTimeout::from(PATIENCE_MS))? == 0 {
@@ -60,10 +64,21 @@ impl Witness {
         let mut answer = [0; size_of::<u64>()];
         let got = nix::unistd::read(&self.socket, &mut answer)?;
         if got == answer.len() {
-            Ok(SignalSet::from_bits(u64::from_ne_bytes(answer)))
+            let seen = SignalSet::from_bits(u64::from_ne_bytes(answer));
+            Ok(if woken {
+                seen.without(libc::SIGCONT)
+            } else {
+                seen
+            })
         } else {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
+    }
+
+    /// To be called when the witness is reported as stopped.
+    pub(crate) fn wake(&self) {
+        // An error means that it is gone, which shows when it is asked.
+        let _ = signal::send(self.pid, libc::SIGCONT);
     }
 }
 
@@ -71,15 +86,12 @@ impl Drop for Witness {
     fn drop(&mut self) {
         // An error means that it is gone already.
         let _ = signal::send(self.pid, libc::SIGKILL);
-        super::process::reap(self.pid);
+        process::reap(self.pid);
     }
 }
 
 /// The witness's whole life.
 fn bear_witness(socket: RawFd) -> ! {
-    // Not blocked, SIGCONT is never pending, so the launcher can wake us without making evidence.
-    let watched = SignalSet::all().without(libc::SIGCONT);
-    signal::set_mask(watched);
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let _ = nix::sys::prctl::set_name(c"styxy-witness");
     close_all_but(socket);
@@ -91,7 +103,7 @@ fn bear_witness(socket: RawFd) -> ! {
             // SAFETY: ends the forked process without running the launcher's exit handlers.
             unsafe { libc::_exit(0) }
         }
-        let seen = signal::take_pending(watched).bits().to_ne_bytes();
+        let seen = signal::take_pending(SignalSet::all()).bits().to_ne_bytes();
         // SAFETY: the buffer is live and its length is passed. A launcher that is gone shows at the next read.
         unsafe {
             libc::send(socket, seen.as_ptr().cast(), seen.len(), libc::MSG_NOSIGNAL);

@@ -1,6 +1,6 @@
 //! Tells which signals it gets, in order and one line each; the child in the tests of supervision.
 //!
-//! `signal-probe [--default=N,N...] [--log=FILE] [--listen=FILE] [--stdin]`: prints `ready PID PPID`, then `got N`. Ends with 0 on signal 35.
+//! `signal-probe [--default=N,N...] [--log=FILE] [--listen=FILE] [--stdin]`: prints `ready PID PPID`, then `got N`. Ends with 0 on signal 63.
 //! Signals of `--default` keep their default action. `--log` takes the lines instead of stdout. `--listen` opens a port on 127.0.0.1 and
 //! writes its number to the file. `--stdin` also prints `read LINE` for each line of stdin.
 //!
@@ -15,8 +15,8 @@ use std::sync::Mutex;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
-/// `SIGRTMIN + 1`: the request to end.
-const END: u32 = 35;
+/// The request to end.
+const END: u32 = 63;
 
 fn main() -> io::Result<()> {
     let options: Vec<String> = std::env::args().skip(1).collect();
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
     signals.thread_set_mask()?;
     let taken = SignalFd::new(&signals)?;
 
-    let listener = option("--listen=").map(|file| listen(file)).transpose()?;
+    let listener = option("--listen=").map(listen).transpose()?;
     let out: Mutex<Box<dyn Write + Send>> = Mutex::new(match option("--log=") {
         Some(file) => Box::new(File::options().create(true).append(true).open(file)?),
         None => Box::new(io::stdout()),
@@ -44,8 +44,10 @@ fn main() -> io::Result<()> {
             .lock()
             .map_err(|_| io::Error::other("a thread has failed"))?;
         // One write, so that lines of several probes do not mix; a terminal that is gone is no reason to end.
-        let _gone = out.write_all(format!("{line}\n").as_bytes());
-        out.flush()
+        let _gone = out
+            .write_all(format!("{line}\n").as_bytes())
+            .and_then(|()| out.flush());
+        io::Result::Ok(())
     };
     say(format!("ready {} {}", std::process::id(), parent_id()))?;
 

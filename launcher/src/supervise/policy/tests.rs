@@ -82,7 +82,6 @@ fn the_terminal_reaches_the_child_by_itself() {
             libc::SIGWINCH,
             libc::SIGTTIN,
             libc::SIGTTOU,
-            libc::SIGCONT,
         ] {
             let mut policy = policy_in(SignalSet::EMPTY, leads_session);
             assert_eq!(
@@ -97,15 +96,17 @@ fn the_terminal_reaches_the_child_by_itself() {
 
 #[test]
 fn a_hang_up_is_forwarded_by_the_session_leader_alone() {
-    let hang_up = signal(libc::SIGHUP, Origin::Kernel);
-    assert_eq!(
-        policy_in(SignalSet::EMPTY, true).step(hang_up, start()),
-        [Action::Forward]
-    );
-    assert_eq!(
-        policy_in(SignalSet::EMPTY, false).step(hang_up, start()),
-        []
-    );
+    for number in [libc::SIGHUP, libc::SIGCONT] {
+        let hang_up = signal(number, Origin::Kernel);
+        assert_eq!(
+            policy_in(SignalSet::EMPTY, true).step(hang_up, start()),
+            [Action::Forward]
+        );
+        assert_eq!(
+            policy_in(SignalSet::EMPTY, false).step(hang_up, start()),
+            []
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,194 @@
+//! Signals sent by processes: to the command as its parent knows it, and to its process group.
+
+use super::process::{END, FENCE, Running, eventually, send, state};
+use super::{Front, PROBE, compare};
+
+/// All that a process can take, but for the ones that tell about children.
+fn signals() -> impl Iterator<Item = i32> {
+    let not = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGCHLD,
+        32,
+        33,
+        FENCE,
+        END,
+    ];
+    (1..=64).filter(move |signal| !not.contains(signal))
+}
+
+/// Starts a probe, does something to it, and returns the signals that it saw.
+fn seen(front: &Front, act: impl Fn(&Running)) -> Vec<String> {
+    let mut probe = Running::start(&front.command(&[], &[PROBE]));
+    probe.ready();
+    act(&probe);
+    probe.signal(FENCE);
+    let lines = probe.lines_before("got 64");
+    probe.signal(END);
+    assert_eq!(probe.end(), (Some(0), None));
+    lines
+}
+
+#[test]
+fn each_signal_to_the_command_reaches_the_child_once() {
+    compare("every signal, one at a time", |front| {
+        let mut probe = Running::start(&front.command(&[], &[PROBE]));
+        probe.ready();
+        for signal in signals() {
+            probe.signal(signal);
+            probe.signal(FENCE);
+            assert_eq!(probe.lines_before("got 64"), [format!("got {signal}")]);
+        }
+        probe.signal(END);
+        probe.end()
+    });
+}
+
+#[test]
+fn each_signal_to_the_group_reaches_the_child_once() {
+    compare("every signal, one at a time", |front| {
+        let mut probe = Running::start(&front.command(&[], &[PROBE]));
+        probe.ready();
+        for signal in signals() {
+            probe.signal_group(signal);
+            probe.signal(FENCE);
+            assert_eq!(probe.lines_before("got 64"), [format!("got {signal}")]);
+        }
+        probe.signal(END);
+        probe.end()
+    });
+}
+
+#[test]
+fn a_terminating_signal_to_the_group_is_never_doubled() {
+    for _ in 0..10 {
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            let lines = seen(&Front::wrapper(), |probe| probe.signal_group(signal));
+            assert_eq!(lines, [format!("got {signal}")]);
+        }
+    }
+}
+
+#[test]
+fn the_same_signal_twice_arrives_twice() {
+    compare("TERM, TERM", |front| {
+        let mut probe = Running::start(&front.command(&[], &[PROBE]));
+        probe.ready();
+        for _ in 0..2 {
+            probe.signal(libc::SIGTERM);
+            assert_eq!(probe.line(), "got 15");
+        }
+        probe.signal_group(libc::SIGTERM);
+        assert_eq!(probe.line(), "got 15");
+        probe.signal(FENCE);
+        assert_eq!(probe.lines_before("got 64"), Vec::<String>::new());
+        probe.signal(END);
+        probe.end()
+    });
+}
+
+#[test]
+fn a_signal_at_any_moment_of_the_start_ends_the_command() {
+    // No ready line on purpose: the signal falls into the start-up.
+    for round in 0..20 {
+        let mut command = Running::start(&Front::wrapper().command(&[], &["sleep", "1000"]));
+        for _ in 0..round {
+            std::thread::yield_now();
+        }
+        command.signal(libc::SIGTERM);
+        assert_eq!(command.end(), (None, Some(libc::SIGTERM)), "round {round}");
+    }
+}
+
+#[test]
+fn what_the_child_sends_to_its_group_comes_once() {
+    let script = "trap 'echo term' TERM; kill -TERM 0; kill -TERM 0; trap - TERM; echo end";
+    compare("kill 0", |front| {
+        let mut shell = Running::start(&front.command(&[], &["sh", "-c", script]));
+        let lines = shell.lines_before("end");
+        (lines, shell.end())
+    });
+}
+
+#[test]
+fn a_stopped_command_is_woken_by_a_signal_to_it_alone() {
+    compare("TSTP, CONT", |front| {
+        let mut probe = Running::start(&front.command(&[], &[PROBE, "--default=20"]));
+        let ready = probe.ready();
+        probe.signal(libc::SIGTSTP);
+        for pid in [ready.pid, ready.job(front)] {
+            eventually("a stop", || (state(pid) == Some('T')).then_some(()));
+        }
+        probe.signal(libc::SIGCONT);
+        probe.signal(FENCE);
+        let lines = probe.lines_before("got 64");
+        probe.signal(END);
+        (lines, probe.end())
+    });
+}
+
+#[test]
+fn a_stopped_group_is_woken_by_a_signal_to_the_group() {
+    compare("STOP, CONT", |front| {
+        let mut probe = Running::start(&front.command(&[], &[PROBE]));
+        let ready = probe.ready();
+        for _ in 0..5 {
+            probe.signal_group(libc::SIGSTOP);
+            for pid in [ready.pid, ready.job(front)] {
+                eventually("a stop", || (state(pid) == Some('T')).then_some(()));
+            }
+            probe.signal_group(libc::SIGCONT);
+            probe.signal(FENCE);
+            assert_eq!(probe.lines_before("got 64"), ["got 18"]);
+        }
+        probe.signal(END);
+        probe.end()
+    });
+}
+
+#[test]
+fn a_child_that_stops_itself_stops_the_command() {
+    compare("kill -STOP $$", |front| {
+        let mut shell = Running::start(&front.command(
+            &[],
+            &["sh", "-c", "echo ready $$ $PPID; kill -STOP $$; echo woken"],
+        ));
+        let ready = shell.ready();
+        for pid in [ready.pid, ready.job(front)] {
+            eventually("a stop", || (state(pid) == Some('T')).then_some(()));
+        }
+        send(ready.job(front), libc::SIGCONT);
+        (shell.line(), shell.end())
+    });
+}
+
+#[test]
+fn at_rest_nothing_wakes_the_launcher() {
+    let mut probe = Running::start(&Front::wrapper().command(&[], &[PROBE]));
+    let ready = probe.ready();
+    let asleep = || {
+        eventually("sleep", || {
+            (state(ready.parent) == Some('S')).then(|| switches(ready.parent))
+        })
+    };
+    // Through the launcher, so that it has gone past its start-up.
+    probe.signal(FENCE);
+    assert_eq!(probe.line(), "got 64");
+    let before = asleep();
+    // A window bounded by events: the child is made to work, past its launcher.
+    for _ in 0..50 {
+        send(ready.pid, FENCE);
+        assert_eq!(probe.line(), "got 64");
+    }
+    assert_eq!(asleep(), before);
+}
+
+/// How often a process has gone to sleep.
+fn switches(pid: nix::unistd::Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok())
+        .expect("a count")
+}
