@@ -242,8 +242,8 @@ fn strict_takes_the_asked_for_port_or_nothing() {
 }
 
 #[test]
-fn strict_may_have_an_ephemeral_port_but_nothing_else_that_is_reserved() {
-    for (number, given) in [(40000, true), (80, false), (6000, false)] {
+fn strict_may_have_every_port_but_a_privileged_one() {
+    for (number, given) in [(40000, true), (6000, true), (80, false)] {
         let asks = AllocateRequest {
             preferred_port: Some(port(number)),
             strict: true,
