@@ -127,6 +127,11 @@ impl Fixtures {
         };
         let installed = self.installed(fixture, &lock)?;
         if fixture == Fixture::PythonWeb {
+            if !installed.join(".venv/bin/python").exists() {
+                return Err(Missing::new(
+                    "this user cannot reach the Python that the fixture was installed with",
+                ));
+            }
             std::os::unix::fs::symlink(installed.join(".venv"), project.join(".venv"))?;
         } else {
             let modules = (installed.join("node_modules"), project.join("node_modules"));

@@ -356,5 +356,9 @@ impl Call<'_> {
     reason = "where `node` and `python3` are is a fact about the machine"
 )]
 pub(crate) fn machine_path() -> OsString {
-    std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into())
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    // One directory that this user may not search, and execvp(3) says of a command that exists nowhere that it is
+    // not permitted rather than that it was not found.
+    let searchable = std::env::split_paths(&path).filter(|dir| dir.join(".").exists());
+    std::env::join_paths(searchable).unwrap_or(path)
 }
