@@ -23,8 +23,8 @@ pub(crate) struct RunPlan {
     pub(crate) env: Vec<(OsString, OsString)>,
     /// Whether the preload library is put in.
     pub(crate) intercept: bool,
-    /// The tool cannot be told the port: only the library can move it there from the one that it wants.
-    pub(crate) redirects: bool,
+    /// How the tool hears of the port. [`Reach::None`]: only the library can move it there from the one that it wants.
+    pub(crate) reach: Reach,
     /// The command may well bind a port that nobody foresaw: nobody knows what it is, or it was told nothing and
     /// has configuration files of its own.
     pub(crate) is_guess: bool,
@@ -69,7 +69,7 @@ pub(crate) fn plan(
         argv: injection.argv,
         env,
         intercept: detection.intercept == Intercept::Preload,
-        redirects: injection.reach == Reach::None,
+        reach: injection.reach,
         is_guess: detection.outcome == Outcome::Generic || was_told_nothing,
         port,
     }

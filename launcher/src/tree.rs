@@ -9,6 +9,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use styxy_daemon::kernel;
 use styxy_protocol::Port;
+use styxy_recipes::Reach;
 
 use crate::context::Context;
 use crate::env_names;
@@ -39,7 +40,7 @@ impl Tree {
         wanted: Option<Port>,
         notices: Arc<Notices>,
     ) -> Self {
-        let redirected = wanted.filter(|&wanted| plan.redirects && wanted != lease.port);
+        let redirected = wanted.filter(|&wanted| plan.reach == Reach::None && wanted != lease.port);
         let session = places.filter(|_| plan.intercept).and_then(|places| {
             Session::create(
                 &places.runtime,
@@ -66,7 +67,8 @@ impl Tree {
             redirected,
             lease_id: lease.id.clone(),
             client: lease.client.clone(),
-            any_port: plan.is_guess,
+            // It may not read the variable that it was told its port by.
+            any_port: plan.is_guess || plan.reach == Reach::Environment,
             notices,
             told: Mutex::default(),
         };

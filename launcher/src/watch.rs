@@ -81,8 +81,13 @@ impl Teller {
         }
     }
 
-    fn is_the_service(&self, entry: Entry) -> bool {
-        self.any_port || [entry.requested, entry.real].contains(&self.port.get())
+    /// The listener that is the service: on the run's port if there is one, else on whichever port it chose.
+    fn service(&self, entries: &[Entry]) -> Option<Entry> {
+        let is_main = |entry: &&Entry| [entry.requested, entry.real].contains(&self.port.get());
+        let on_main = entries.iter().find(is_main);
+        on_main
+            .or_else(|| entries.first().filter(|_| self.any_port))
+            .copied()
     }
 }
 
@@ -93,9 +98,7 @@ pub(crate) fn start(mut watcher: TableWatcher, teller: Arc<Teller>) {
         let mut is_ready = !teller.notices.announces_readiness();
         while let Some(entries) = watcher.wait() {
             teller.tell(entries.iter().copied());
-            let service = entries
-                .into_iter()
-                .find(|&entry| teller.is_the_service(entry));
+            let service = teller.service(&entries);
             if let Some(port) = service
                 .filter(|_| !is_ready)
                 .and_then(|entry| Port::new(entry.real))
