@@ -31,6 +31,9 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// of its own accord, and what is left of its tree is left on purpose.
 pub const RELEASED_MARK: &str = "released";
 
+/// The variable that every process of a run has in its environment; its value is the id of the lease.
+pub const LEASE_VARIABLE: &str = "STYXY_LEASE";
+
 /// Where the daemon keeps its files. The caller has chosen and created neither of them.
 #[derive(Clone, Debug)]
 pub struct Paths {

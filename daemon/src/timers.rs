@@ -52,7 +52,7 @@ pub(crate) async fn process_end(pidfd: &Pidfd) {
 }
 
 /// Waits until every one of these processes has ended.
-pub(crate) async fn every_end(pidfds: &[Pidfd]) {
+pub(crate) async fn every_end(pidfds: impl IntoIterator<Item = &Pidfd>) {
     for pidfd in pidfds {
         process_end(pidfd).await;
     }

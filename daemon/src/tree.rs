@@ -1,15 +1,20 @@
 //! The processes of one run, as they can be found when its launcher is gone.
 //!
 //! Every process of a run carries the id of its lease in its environment. Names and ports alone prove
-//! nothing. Invariant: only processes that carry the id *and* are in the session that the run was started
-//! in are ever signalled; what made a session of its own is a deliberate daemon. All functions walk `/proc`.
+//! nothing. Invariant: only processes in the session that the run was started in are ever signalled, and only if
+//! they carry the id or, without it, leave no other explanation ([`Tree::nameless_leftovers`]); what made a session
+//! of its own is a deliberate daemon. All functions walk `/proc`.
 
 use std::collections::BTreeSet;
 
 use styxy_protocol::Port;
+use styxy_protocol::table::LIBRARY_NAME;
 
 use crate::allocator::{LeaseId, Owner};
 use crate::kernel::{self, Pidfd, Stat};
+
+/// No tree of processes is deeper than this.
+const MAX_DEPTH: usize = 64;
 
 /// What is known about a run.
 #[derive(Clone, Copy, Debug)]
@@ -23,40 +28,67 @@ pub(crate) struct Tree {
 impl Tree {
     /// What the run has left behind in its owner's session.
     pub(crate) fn leftovers(&self) -> Vec<Pidfd> {
-        let id = self.id.to_string();
-        processes(|stat| self.is_in_session(stat) && kernel::has_in_environ(stat.identity.pid, &id))
+        let mark = Mark::of(self.id);
+        processes(|stat| self.is_in_session(stat) && mark.is_on(stat.identity.pid))
+    }
+
+    /// What has dropped the run's id together with the rest of its environment (`env -i`) and is still beyond doubt
+    /// of the run: it listens on one of these ports of the lease, in the owner's session and process group, younger
+    /// than the owner, and it has lost its parents, as the owner's descendants do when the owner is killed. Only
+    /// true of what is found at the first look after that: later somebody else may have taken the port.
+    pub(crate) fn nameless_leftovers(&self, ports: &BTreeSet<Port>) -> Vec<Pidfd> {
+        let Some(group) = self.owner.and_then(|owner| owner.group) else {
+            return Vec::new();
+        };
+        processes_among(holders_of(ports), |stat| {
+            stat.group == group && self.is_in_session(stat) && self.is_orphaned(*stat)
+        })
     }
 
     /// The processes of the run that listen on one of these ports, in whatever session. A process that has
     /// dropped its environment counts if it is in the owner's session and younger than the owner.
     pub(crate) fn listeners(&self, ports: &BTreeSet<Port>) -> Vec<Pidfd> {
-        let sockets = kernel::listening().unwrap_or_default();
-        let sockets = sockets.iter().filter(|socket| ports.contains(&socket.port));
-        let inodes: Vec<u32> = sockets.map(|socket| socket.inode).collect();
-        if inodes.is_empty() {
-            return Vec::new();
-        }
-        let holders = kernel::holders(&inodes, None);
-        let holders: BTreeSet<u32> = holders.into_iter().map(|(pid, _)| pid).collect();
-        let id = self.id.to_string();
-        processes_among(holders, |stat| {
-            self.is_in_session(stat) || kernel::has_in_environ(stat.identity.pid, &id)
+        let mark = Mark::of(self.id);
+        processes_among(holders_of(ports), |stat| {
+            self.is_in_session(stat) || mark.is_on(stat.identity.pid)
         })
     }
 
     /// Every process that was started with the run's id or has one of its files mapped.
     pub(crate) fn users(&self) -> Vec<Pidfd> {
-        let id = self.id.to_string();
+        let (id, mark) = (self.id.to_string(), Mark::of(self.id));
         processes(|stat| {
             let pid = stat.identity.pid;
-            self.is_young_enough(stat)
-                && (kernel::has_in_environ(pid, &id) || kernel::has_in_maps(pid, &id))
+            self.is_young_enough(stat) && (mark.is_on(pid) || kernel::has_in_maps(pid, &id))
         })
     }
 
+    /// Whether the first of its ancestors that cannot be of the run is none that could have started it: process 1 or
+    /// one of another session, which only get what has lost its parents. A shell or script of the same session
+    /// that is older than the owner has started it itself.
+    fn is_orphaned(&self, mut stat: Stat) -> bool {
+        // Parents are older than their children, save for reused pids, hence a bound.
+        for _ in 0..MAX_DEPTH {
+            let Some(parent) = Stat::of(stat.parent) else {
+                return stat.parent <= 1;
+            };
+            if parent.identity.pid == 1 || Some(parent.session) != self.session() {
+                return true;
+            }
+            if !self.is_in_session(&parent) {
+                return false;
+            }
+            stat = parent;
+        }
+        false
+    }
+
+    fn session(&self) -> Option<u32> {
+        self.owner.map(|owner| owner.session)
+    }
+
     fn is_in_session(&self, stat: &Stat) -> bool {
-        let session = self.owner.map(|owner| owner.session);
-        session == Some(stat.session) && self.is_young_enough(stat)
+        self.session() == Some(stat.session) && self.is_young_enough(stat)
     }
 
     /// Nothing of a run is older than its launcher.
@@ -64,6 +96,42 @@ impl Tree {
         let oldest = self.owner.map(|owner| owner.process.start_time);
         oldest.is_none_or(|oldest| stat.identity.start_time >= oldest)
     }
+}
+
+/// What the environment of every process of a run has: the id under its own name, or, where a task runner has
+/// cleared the rest, in the path of the preload library. The id anywhere else (a directory, a note) says nothing.
+struct Mark {
+    variable: String,
+    library: String,
+}
+
+impl Mark {
+    fn of(id: LeaseId) -> Self {
+        Self {
+            variable: format!("{}={id}", crate::LEASE_VARIABLE),
+            library: format!("/{id}/{LIBRARY_NAME}"),
+        }
+    }
+
+    fn is_on(&self, pid: u32) -> bool {
+        kernel::any_in_environ(pid, |entry| {
+            entry == self.variable.as_bytes()
+                || (entry.starts_with(b"LD_PRELOAD=")
+                    && kernel::contains(entry, self.library.as_bytes()))
+        })
+    }
+}
+
+/// The processes that have a listening socket on one of these ports open.
+fn holders_of(ports: &BTreeSet<Port>) -> BTreeSet<u32> {
+    let sockets = kernel::listening().unwrap_or_default();
+    let sockets = sockets.iter().filter(|socket| ports.contains(&socket.port));
+    let inodes: Vec<u32> = sockets.map(|socket| socket.inode).collect();
+    if inodes.is_empty() {
+        return BTreeSet::new();
+    }
+    let holders = kernel::holders(&inodes, None);
+    holders.into_iter().map(|(pid, _)| pid).collect()
 }
 
 /// Who has a port that no lease has: a listening process and its command line.
