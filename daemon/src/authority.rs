@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use crate::allocator::{
     Allocator, Applicant, Grant, Hold, LeaseId, OwnerKind, Record, Refusal, Release, ReportRefusal,
 };
-use crate::journal::Journal;
+use crate::journal::{Journal, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::timers;
@@ -89,8 +89,7 @@ pub(crate) struct Health {
 
 impl Authority {
     /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(journal_path: &std::path::Path, sessions: PathBuf) -> Arc<Self> {
-        let loaded = Journal::open(journal_path);
+    pub(crate) fn new(loaded: Loaded, sessions: PathBuf) -> Arc<Self> {
         for remark in &loaded.remarks {
             warn!("{remark}");
         }

@@ -8,6 +8,7 @@ mod clock;
 mod pidfd;
 mod probe;
 mod process;
+mod readiness;
 mod sock_diag;
 
 pub use clock::{boot_time, wall_clock};
@@ -18,4 +19,5 @@ pub use process::{
     ProcessIdentity, Stat, any_in_environ, boot_id, command_line, every_pid, has_in_maps, holders,
     process_identity, same_pid_namespace, session_id, uid_of,
 };
+pub(crate) use readiness::register;
 pub use sock_diag::{Listening, is_listening, listening, listening_on};

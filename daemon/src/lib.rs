@@ -11,6 +11,7 @@ mod journal;
 pub mod kernel;
 mod log;
 mod owner;
+mod place;
 pub mod placement;
 mod server;
 mod startup;
@@ -68,6 +69,12 @@ impl Paths {
     pub fn journal(&self) -> PathBuf {
         self.state_dir.join("journal")
     }
+
+    /// The file whose lock gives the right to write the journal: one home may have daemons in several runtime
+    /// directories, as its user may come with different environments. Never deleted.
+    pub fn journal_lock(&self) -> PathBuf {
+        self.state_dir.join("journal.lock")
+    }
 }
 
 /// Where the daemon's log goes.
@@ -105,6 +112,8 @@ pub enum Ended {
     LostTheRace,
     /// Nobody had a lease for [`Config::idle_exit`].
     Idle,
+    /// Its socket or its lock were deleted or replaced. The leases are in the journal for the next daemon.
+    Displaced,
 }
 
 /// Why the daemon could not start.

@@ -1,6 +1,7 @@
 //! Everything that waits for time to pass. Nothing here runs while there is nothing to wait for.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ pub(crate) async fn idle(limit: Option<Duration>, mut leases: watch::Receiver<us
 }
 
 async fn wait_readable(pidfd: &Pidfd) -> io::Result<()> {
-    let fd = pidfd.register()?;
+    let fd = kernel::register(pidfd.as_fd())?;
     drop(fd.readable().await?);
     Ok(())
 }
