@@ -85,6 +85,8 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
             // It answers, or it lost the race to a daemon that is just starting or just ending.
         }
         if now() >= deadline {
+            // Others need not wait for nothing as well.
+            remember(&failure, &StartError::Silent);
             return Err(StartError::Silent);
         }
         nap(pause);

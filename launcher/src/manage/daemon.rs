@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use styxy_daemon::kernel::Pidfd;
 use styxy_daemon::{Config, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
 
@@ -131,6 +132,7 @@ fn stop(places: &Places) -> ExitCode {
         }
         Err(error) => return super::failed(&error),
     };
+    let process = Pidfd::open(pid).ok();
     if let Err(error) = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM) {
         return super::failed(&format_args!(
             "cannot stop the daemon (PID: {pid}): {error}"
@@ -138,7 +140,8 @@ fn stop(places: &Places) -> ExitCode {
     }
     let client = Client::new(places.socket());
     let deadline = now() + STOP_PATIENCE;
-    while client.is_reachable() {
+    // It lets go of its lock last, and a daemon that is started before that goes away again.
+    while client.is_reachable() || process.as_ref().is_some_and(|process| !process.has_ended()) {
         if now() >= deadline {
             return super::failed(&format_args!(
                 "the daemon (PID: {pid}) was asked to stop and still runs"
