@@ -14,9 +14,8 @@ mod sock_diag;
 pub use clock::{boot_time, wall_clock};
 pub use pidfd::Pidfd;
 pub use probe::{ephemeral_range, port_is_free, probe};
-pub(crate) use process::contains;
 pub use process::{
-    ProcessIdentity, Stat, any_in_environ, boot_id, command_line, every_pid, has_in_maps, holders,
+    ProcessIdentity, Stat, boot_id, command_line, environ, every_pid, holders, maps,
     process_identity, same_pid_namespace, session_id, uid_of,
 };
 pub(crate) use readiness::register;

@@ -7,6 +7,7 @@
 mod allocator;
 mod authority;
 pub mod browser_ports;
+mod census;
 mod journal;
 pub mod kernel;
 mod log;

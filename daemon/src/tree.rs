@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 
 use styxy_protocol::Port;
-use styxy_protocol::table::LIBRARY_NAME;
 
 use crate::allocator::{LeaseId, Owner};
+use crate::census::{Census, marks};
 use crate::kernel::{self, Pidfd, Stat};
 
 /// No tree of processes is deeper than this.
@@ -27,9 +27,8 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// What the run has left behind in its owner's session.
-    pub(crate) fn leftovers(&self) -> Vec<Pidfd> {
-        let mark = Mark::of(self.id);
-        processes(|stat| self.is_in_session(stat) && mark.is_on(stat.identity.pid))
+    pub(crate) fn leftovers(&self, census: &Census) -> Vec<Pidfd> {
+        processes_among(census.marked(self.id), |stat| self.is_in_session(stat))
     }
 
     /// What has dropped the run's id together with the rest of its environment (`env -i`) and is still beyond doubt
@@ -40,27 +39,28 @@ impl Tree {
         let Some(group) = self.owner.and_then(|owner| owner.group) else {
             return Vec::new();
         };
-        processes_among(holders_of(ports), |stat| {
+        let belongs = |stat: &Stat| {
             stat.group == group && self.is_in_session(stat) && self.is_orphaned(*stat)
-        })
+        };
+        let suspects = kernel::every_pid().into_iter();
+        let suspects = suspects.filter(|&pid| Stat::of(pid).is_some_and(|stat| belongs(&stat)));
+        processes_among(
+            holders_of(ports, Some(&suspects.collect::<Vec<_>>())),
+            belongs,
+        )
     }
 
     /// The processes of the run that listen on one of these ports, in whatever session. A process that has
     /// dropped its environment counts if it is in the owner's session and younger than the owner.
     pub(crate) fn listeners(&self, ports: &BTreeSet<Port>) -> Vec<Pidfd> {
-        let mark = Mark::of(self.id);
-        processes_among(holders_of(ports), |stat| {
-            self.is_in_session(stat) || mark.is_on(stat.identity.pid)
+        processes_among(holders_of(ports, None), |stat| {
+            self.is_in_session(stat) || marks(stat.identity.pid).contains(&self.id)
         })
     }
 
     /// Every process that was started with the run's id or has one of its files mapped.
-    pub(crate) fn users(&self) -> Vec<Pidfd> {
-        let (id, mark) = (self.id.to_string(), Mark::of(self.id));
-        processes(|stat| {
-            let pid = stat.identity.pid;
-            self.is_young_enough(stat) && (mark.is_on(pid) || kernel::has_in_maps(pid, &id))
-        })
+    pub(crate) fn users(&self, census: &Census) -> Vec<Pidfd> {
+        processes_among(census.users(self.id), |stat| self.is_young_enough(stat))
     }
 
     /// Whether the first of its ancestors that cannot be of the run is none that could have started it: process 1 or
@@ -98,39 +98,15 @@ impl Tree {
     }
 }
 
-/// What the environment of every process of a run has: the id under its own name, or, where a task runner has
-/// cleared the rest, in the path of the preload library. The id anywhere else (a directory, a note) says nothing.
-struct Mark {
-    variable: String,
-    library: String,
-}
-
-impl Mark {
-    fn of(id: LeaseId) -> Self {
-        Self {
-            variable: format!("{}={id}", crate::LEASE_VARIABLE),
-            library: format!("/{id}/{LIBRARY_NAME}"),
-        }
-    }
-
-    fn is_on(&self, pid: u32) -> bool {
-        kernel::any_in_environ(pid, |entry| {
-            entry == self.variable.as_bytes()
-                || (entry.starts_with(b"LD_PRELOAD=")
-                    && kernel::contains(entry, self.library.as_bytes()))
-        })
-    }
-}
-
-/// The processes that have a listening socket on one of these ports open.
-fn holders_of(ports: &BTreeSet<Port>) -> BTreeSet<u32> {
+/// Which processes, `among` these or of all, have a listening socket on one of these ports open.
+fn holders_of(ports: &BTreeSet<Port>, among: Option<&[u32]>) -> BTreeSet<u32> {
     let sockets = kernel::listening().unwrap_or_default();
     let sockets = sockets.iter().filter(|socket| ports.contains(&socket.port));
     let inodes: Vec<u32> = sockets.map(|socket| socket.inode).collect();
     if inodes.is_empty() {
         return BTreeSet::new();
     }
-    let holders = kernel::holders(&inodes, None);
+    let holders = kernel::holders(&inodes, among);
     holders.into_iter().map(|(pid, _)| pid).collect()
 }
 
@@ -146,10 +122,6 @@ pub(crate) fn foreign_holder(port: Port) -> Option<(u32, Option<String>)> {
         .map(|(pid, _)| pid)
         .min()?;
     Some((pid, kernel::command_line(pid)))
-}
-
-fn processes(belongs: impl Fn(&Stat) -> bool) -> Vec<Pidfd> {
-    processes_among(kernel::every_pid(), belongs)
 }
 
 /// Those of these processes that live and belong. The handle is opened first and the process looked at

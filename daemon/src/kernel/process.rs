@@ -115,16 +115,15 @@ pub fn every_pid() -> Vec<u32> {
         .collect()
 }
 
-/// Whether `holds` for one of the `NAME=value` texts of the environment that the process was started with. For the
-/// moment of an exec a process has no environment.
-pub fn any_in_environ(pid: u32, holds: impl Fn(&[u8]) -> bool) -> bool {
-    fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environ| environ.split(|byte| *byte == 0).any(holds))
+/// The environment that the process was started with, `NAME=value` texts that end in NUL. Empty if it cannot be
+/// read, and for the moment of an exec.
+pub fn environ(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
-/// Whether the process has a file mapped whose path contains this text. Milliseconds for a big process.
-pub fn has_in_maps(pid: u32, text: &str) -> bool {
-    fs::read(format!("/proc/{pid}/maps")).is_ok_and(|maps| contains(&maps, text.as_bytes()))
+/// The memory map of the process, one mapping a line, the file's path last. Milliseconds for a big process.
+pub fn maps(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/maps")).unwrap_or_default()
 }
 
 /// Which processes have one of these sockets open, as (pid, inode). Looks `among` these pids, else at every
@@ -156,13 +155,6 @@ fn socket_inode(target: &std::path::Path) -> Option<u32> {
         .strip_suffix(']')?
         .parse()
         .ok()
-}
-
-/// Whether `needle`, which is not empty, occurs in `haystack`.
-pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack
-        .windows(needle.len())
-        .any(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -211,13 +203,15 @@ mod tests {
         BufReader::new(output).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         assert_eq!(command_line(pid).as_deref(), Some("cat -"));
-        assert!(any_in_environ(pid, |entry| entry == b"STYXY_TEST_MARK=mark-0001"));
-        assert!(!any_in_environ(pid, |entry| entry == b"mark-0001"));
-        assert!(has_in_maps(pid, "cat"));
+        let environ = environ(pid);
+        let mut entries = environ.split(|byte| *byte == 0);
+        assert!(entries.any(|entry| entry == b"STYXY_TEST_MARK=mark-0001"));
+        assert!(String::from_utf8_lossy(&maps(pid)).contains("/cat\n"));
         child.kill().expect("it is ours");
         child.wait().expect("it ends");
         assert_eq!(process_identity(pid), None);
         assert_eq!(command_line(pid), None);
+        assert!(super::environ(pid).is_empty() && maps(pid).is_empty());
     }
 
     #[test]
