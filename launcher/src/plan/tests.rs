@@ -1,3 +1,5 @@
+//! Plans and their reports.
+
 use std::path::Path;
 
 use styxy_recipes::{Catalog, Command, detect};
