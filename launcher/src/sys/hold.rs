@@ -1,9 +1,10 @@
 //! Holding a leased port until a process of the run binds it.
 //!
-//! The placeholder is a TCP socket that is bound on every address and never listens. It is bound without
-//! `SO_REUSEADDR`, so two launchers can never hold one port, and gets the option afterwards, so that a child
-//! that sets it too (nearly every server does, and the preload library does it for the rest) can bind beside it.
-//! It accepts no connections and dies with the launcher.
+//! The placeholder is a TCP socket that is bound on every address and never listens. It has `SO_REUSEADDR`, so that
+//! a child that sets it too (nearly every server does, and the preload library does it for the rest) can bind
+//! beside it, and everybody else cannot. It accepts no connections and dies with the launcher.
+//!
+//! It does not keep a second placeholder away: that no two runs have one port is the affair of their leases.
 
 #![expect(unsafe_code, reason = "system calls that have no safe wrapper")]
 
@@ -38,17 +39,8 @@ fn bound(family: AddressFamily, port: Port) -> Result<OwnedFd, Errno> {
     if family == AddressFamily::Inet6 {
         setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
     }
-    match bind_any(&socket, family, port) {
-        // Connections of an earlier server that linger in TIME_WAIT are no reason to go without a hold.
-        Err(Errno::EADDRINUSE) => {
-            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-            bind_any(&socket, family, port)?;
-        }
-        result => {
-            result?;
-            setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        }
-    }
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind_any(&socket, family, port)?;
     Ok(socket)
 }
 
@@ -121,6 +113,13 @@ mod tests {
         );
         // The standard library sets SO_REUSEADDR, as nearly every server does.
         let _server = TcpListener::bind(("127.0.0.1", port.get())).unwrap();
+    }
+
+    #[test]
+    fn a_hold_does_not_keep_another_one_away() {
+        let port = free_port();
+        let _one = Hold::take(port).unwrap();
+        let _other = Hold::take(port).unwrap();
     }
 
     #[test]
