@@ -160,7 +160,7 @@ fn command_line() -> Option<(usize, usize)> {
     let stat = std::str::from_utf8(buffer.get(..length)?).ok()?;
     // The name in parentheses may hold any text; field 3 follows the last parenthesis.
     let mut fields = stat.rsplit(") ").next()?.split(' ').skip(48 - 3);
-    let start: usize = fields.next()?.parse().ok()?;
+    let first: usize = fields.next()?.parse().ok()?;
     let end: usize = fields.next()?.parse().ok()?;
-    (start != 0).then(|| Some((start, end.checked_sub(start)?)))?
+    (first != 0).then(|| Some((first, end.checked_sub(first)?)))?
 }
