@@ -5,14 +5,21 @@
 //! answers with what has become pending for it. The kernel signals the members of a group from the newest to the oldest, so
 //! the witness always has its copy before the launcher has. (Except for `kill -1`, which goes from oldest to newest.)
 //!
+//! Whoever signals "all processes called styxy" (`pkill`, `killall`) must not find the witness, or the launcher would believe
+//! that the group was meant and keep the signal from the child. So it has a name, and a command line, of its own.
+//!
 //! Invariant: it holds one descriptor, its end of a socket pair, and ends with the launcher.
 #![expect(unsafe_code, reason = "fork and the calls of the forked process")]
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::ptr;
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, Pid};
 
 use super::process;
@@ -93,8 +100,8 @@ impl Drop for Witness {
 /// The witness's whole life.
 fn bear_witness(socket: RawFd) -> ! {
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-    let _ = nix::sys::prctl::set_name(c"styxy-witness");
     close_all_but(socket);
+    look_like_nobody();
     loop {
         let mut question = 0_u8;
         // SAFETY: one writable byte, and a descriptor that stays open for the life of the process.
@@ -120,4 +127,40 @@ fn close_all_but(kept: RawFd) {
             libc::syscall(libc::SYS_close_range, first, last, 0);
         }
     }
+}
+
+/// What `ps` shows for the witness.
+const NAME: &CStr = c"signal-witness";
+
+/// Takes away what the witness has from the launcher and could be found by: name, command line, and the link to the executable, which
+/// only root may follow then.
+fn look_like_nobody() {
+    let _ = nix::sys::prctl::set_name(NAME);
+    if let Some((start, length)) = command_line() {
+        let text = ptr::with_exposed_provenance_mut::<u8>(start);
+        // SAFETY: the kernel put our arguments there, on the stack, and nobody in this process reads them any more.
+        unsafe { ptr::write_bytes(text, 0, length) };
+        let shown = NAME.to_bytes().len().min(length.saturating_sub(1));
+        // SAFETY: the same memory, and not more of it than there is.
+        unsafe { ptr::copy_nonoverlapping(NAME.as_ptr().cast(), text, shown) };
+    }
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Where the arguments of this process lie and how long they are: fields 48 and 49 of `/proc/self/stat`, see `proc_pid_stat(5)`.
+fn command_line() -> Option<(usize, usize)> {
+    let mut buffer = [0; 1024];
+    let file = nix::fcntl::open(
+        c"/proc/self/stat",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    let length = nix::unistd::read(&file, &mut buffer).ok()?;
+    let stat = std::str::from_utf8(buffer.get(..length)?).ok()?;
+    // The name in parentheses may hold any text; field 3 follows the last parenthesis.
+    let mut fields = stat.rsplit(") ").next()?.split(' ').skip(48 - 3);
+    let first: usize = fields.next()?.parse().ok()?;
+    let end: usize = fields.next()?.parse().ok()?;
+    (first != 0).then(|| Some((first, end.checked_sub(first)?)))?
 }

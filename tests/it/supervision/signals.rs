@@ -1,5 +1,7 @@
 //! Signals sent by processes: to the command as its parent knows it, and to its process group.
 
+use std::process::Command;
+
 use super::process::{END, FENCE, Running, eventually, send, state};
 use super::{Front, PROBE, compare};
 
@@ -98,6 +100,24 @@ fn a_signal_at_any_moment_of_the_start_ends_the_command() {
         command.signal(libc::SIGTERM);
         assert_eq!(command.end(), (None, Some(libc::SIGTERM)), "round {round}");
     }
+}
+
+#[test]
+fn a_signal_to_all_that_look_like_the_wrapper_reaches_the_child() {
+    // No other command line has these digits, the child's neither.
+    let mark = format!("--grace={}99999", std::process::id());
+    let front = Front::wrapper_with(&[&mark]);
+    let mut probe = Running::start(&front.command(&[], &[PROBE]));
+    probe.ready();
+    let pkill = Command::new("pkill")
+        .args(["-TERM", "-f", "--", &mark])
+        .status();
+    assert!(pkill.is_ok_and(|status| status.success()));
+    assert_eq!(probe.line(), "got 15");
+    probe.signal(FENCE);
+    assert_eq!(probe.lines_before("got 64"), Vec::<String>::new());
+    probe.signal(END);
+    assert_eq!(probe.end(), (Some(0), None));
 }
 
 #[test]
