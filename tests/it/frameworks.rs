@@ -11,6 +11,7 @@ server_tests!(
         argv: &["python3", "-m", "http.server", "8000"],
         port: 8000,
         text: "Makefile",
+        says: "Serving HTTP on 0.0.0.0 port {} ",
     }
 );
 
@@ -21,6 +22,7 @@ server_tests!(
         argv: &["npm", "run", "dev"],
         port: 5173,
         text: "vite fixture",
+        says: "Local:   http://localhost:{}/",
     }
 );
 
@@ -31,6 +33,7 @@ server_tests!(
         argv: &["npm", "start"],
         port: 3000,
         text: "hello from express",
+        says: "express listens on {}",
     }
 );
 
@@ -41,6 +44,7 @@ server_tests!(
         argv: &["npm", "run", "dev"],
         port: 4321,
         text: "hello from hard-coded node",
+        says: "node listens on {}",
     }
 );
 
@@ -51,6 +55,7 @@ server_tests!(
         argv: &["make", "dev"],
         port: 5055,
         text: "hello from hard-coded python",
+        says: "python listens on {}",
     }
 );
 
@@ -61,6 +66,7 @@ server_tests!(
         argv: &["uvicorn", "asgi:app"],
         port: 8000,
         text: "hello from uvicorn",
+        says: "Uvicorn running on http://127.0.0.1:{} ",
     }
 );
 
@@ -71,6 +77,7 @@ server_tests!(
         argv: &["flask", "run"],
         port: 5000,
         text: "hello from flask",
+        says: "Running on http://127.0.0.1:{}",
     }
 );
 
@@ -81,5 +88,17 @@ server_tests!(
         argv: &["python", "manage.py", "runserver"],
         port: 8000,
         text: "hello from django",
+        says: "Starting development server at http://127.0.0.1:{}/",
+    }
+);
+
+server_tests!(
+    next,
+    Server {
+        fixture: Fixture::Next,
+        argv: &["npm", "run", "dev"],
+        port: 3000,
+        text: "hello from next",
+        says: "- Local:         http://localhost:{}",
     }
 );

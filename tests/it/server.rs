@@ -18,6 +18,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// What its page says.
     pub(crate) text: &'static str,
+    /// What it prints itself about where it is, with `{}` for the port.
+    pub(crate) says: &'static str,
 }
 
 /// Makes the five tests of a [`Server`].
@@ -55,6 +57,28 @@ macro_rules! server_tests {
     };
 }
 pub(crate) use server_tests;
+
+/// Makes the two tests of a wrapper around a [`Server`] that has its five already.
+macro_rules! wrapper_tests {
+    ($name:ident, $server:expr) => {
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn alone_is_as_without_styxy() {
+                $server.alone_is_as_bare();
+            }
+
+            #[test]
+            fn keeps_away_from_a_held_port() {
+                for host in [Host::Ipv4Loopback, Host::Ipv6Loopback] {
+                    $server.keeps_away_from_a_port_held_on(host);
+                }
+            }
+        }
+    };
+}
+pub(crate) use wrapper_tests;
 
 /// The project in a sandbox.
 struct Place {
@@ -128,6 +152,8 @@ impl Server {
         assert_ne!(port, self.port, "{run:?}");
         sandbox.page(port, "/", self.text, Deadline::long());
         run.line_with(&auto_assigned(self.port, port), Deadline::short());
+        let says = self.says.replace("{}", &port.to_string());
+        run.line_with(&says, Deadline::short());
         assert!(!squatter.was_visited(), "{run:?}");
         run.control_c(Deadline::long());
         sandbox.wait_free(port, Deadline::short());
@@ -148,7 +174,10 @@ impl Server {
             Styxy::Without => sandbox.command(self.argv),
             Styxy::With => sandbox.managed(self.argv).env(WATCHED.0, WATCHED.1),
         };
-        call.in_dir(dir).path_first(&dir.join(".venv/bin")).spawn()
+        call.in_dir(dir)
+            .path_first(&dir.join(".venv/bin"))
+            .path_first(&dir.join("node_modules/.bin"))
+            .spawn()
     }
 }
 

@@ -30,6 +30,14 @@ pub enum Fixture {
     PythonMake,
     /// Applications for uvicorn, Flask and Django, with all three in a virtual environment.
     PythonWeb,
+    /// Next with one page; `npm run dev`.
+    Next,
+    /// nodemon, cross-env and concurrently over Node servers; `npm run both` runs two servers at once.
+    NodeTools,
+    /// A workspace with Vite in the root and in package `web`, and pnpm, Yarn 1 and Bun to run them.
+    PackageManagers,
+    /// Yarn 4 and Vite; `yarn dev` in `app`, a project of its own.
+    YarnBerry,
 }
 
 /// Where installations are kept.
@@ -70,6 +78,10 @@ impl Fixture {
             Self::NodeHardcoded => "node-hardcoded",
             Self::PythonMake => "python-make",
             Self::PythonWeb => "python-web",
+            Self::Next => "next",
+            Self::NodeTools => "node-tools",
+            Self::PackageManagers => "package-managers",
+            Self::YarnBerry => "yarn-berry",
         };
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("fixtures")
@@ -78,9 +90,17 @@ impl Fixture {
 
     fn tools(self) -> &'static [&'static str] {
         match self {
-            Self::Storybook | Self::Vite | Self::Express | Self::NodeHardcoded => &["node", "npm"],
             Self::PythonMake => &["python3", "make"],
             Self::PythonWeb => &["python3"],
+            _ => &["node", "npm"],
+        }
+    }
+
+    /// Packages whose own install scripts put a program in place. No others' scripts run.
+    fn with_install_scripts(self) -> &'static [&'static str] {
+        match self {
+            Self::PackageManagers => &["bun", "pnpm"],
+            _ => &[],
         }
     }
 
@@ -144,7 +164,7 @@ impl Fixtures {
         if !complete.exists() {
             match fixture {
                 Fixture::PythonWeb => pip_install(&dir, lock)?,
-                _ => npm_ci(&dir, &source)?,
+                _ => npm_ci(&dir, &source, fixture.with_install_scripts())?,
             }
             File::create(complete)?;
         }
@@ -153,12 +173,17 @@ impl Fixtures {
     }
 }
 
-fn npm_ci(dir: &Path, source: &Path) -> Result<(), Missing> {
-    for name in ["package.json", "package-lock.json"] {
-        fs::copy(source.join(name), dir.join(name))?;
-    }
+/// Installs in `dir`, which gets the sources too: a workspace's packages are part of the installation.
+fn npm_ci(dir: &Path, source: &Path, with_scripts: &[&str]) -> Result<(), Missing> {
+    cp(&["-R"], &source.join("."), dir)?;
+    fs::remove_dir_all(dir.join("node_modules")).ok();
     let options = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    succeed(Command::new(tool("npm")?).args(options).current_dir(dir))
+    succeed(Command::new(tool("npm")?).args(options).current_dir(dir))?;
+    if with_scripts.is_empty() {
+        return Ok(());
+    }
+    let mut rebuild = Command::new(tool("npm")?);
+    succeed(rebuild.arg("rebuild").args(with_scripts).current_dir(dir))
 }
 
 fn pip_install(dir: &Path, requirements: &Path) -> Result<(), Missing> {

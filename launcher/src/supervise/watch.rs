@@ -53,11 +53,12 @@ impl<'a> Watch<'a> {
         let signals = SignalFd::new(SignalSet::all())?;
         // Orphans below us come to us, so that a tree stop finds them and init does not get them. Without it there is less to find.
         let _ = nix::sys::prctl::set_child_subreaper(true);
+        // Before the child, which may be ready, and have told so, before the launcher runs again.
+        let witness = Witness::fork().ok();
         let (child, report) = spawn::fork_exec(image, inherited()).inspect_err(|_| {
             // It would outlast the exec that follows.
             let _ = nix::sys::prctl::set_child_subreaper(false);
         })?;
-        let witness = Witness::fork().ok();
         observer.spawned(child);
         let standing = Standing {
             ignored: inherited().ignored,
@@ -120,36 +121,30 @@ impl<'a> Watch<'a> {
 
     /// Queues what has happened. Returns the reason if the command could not be executed.
     fn gather(&mut self) -> Option<io::Error> {
-        let mut continues = Vec::new();
-        let mut asked = false;
         while let Some(taken) = self.signals.take() {
             if taken.signal == libc::SIGCHLD && taken.origin == signal::Origin::Kernel {
                 continue;
             }
-            if !std::mem::replace(&mut asked, true) {
-                self.ask_witness();
-            }
+            // Each time: the group may have been sent another signal since.
+            self.ask_witness();
             let origin = self.origin(&taken);
             let event = Event::Signal {
                 signal: taken.signal,
                 origin,
             };
-            let occurrence = Occurrence {
+            if taken.signal == libc::SIGCONT {
+                // What it means depends on what it has done to the child.
+                self.reap();
+            }
+            self.queue.push_back(Occurrence {
                 event,
                 taken: Some(taken),
-            };
-            if taken.signal == libc::SIGCONT {
-                continues.push(occurrence);
-            } else {
-                self.queue.push_back(occurrence);
-            }
+            });
         }
         if let Some(failure) = self.exec_failure() {
             return Some(failure);
         }
         self.reap();
-        // What a SIGCONT means depends on what it has done to the child.
-        self.queue.extend(continues);
         if self.queue.is_empty() {
             self.tell(Event::Deadline);
         }
