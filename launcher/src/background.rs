@@ -8,9 +8,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -58,19 +59,19 @@ pub(crate) enum StartError {
 pub(crate) enum StartedBy {
     /// A command that needs one.
     Run,
-    /// The user, by name.
-    User,
+    /// The user, by name. It goes away after so many seconds without a lease, if that is said.
+    User(Option<u64>),
 }
 
 /// Returns when a daemon answers at the socket of these places.
 pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result<(), StartError> {
     let client = Client::new(places.socket());
     let failure = places.runtime.join("start.failed");
-    if by == StartedBy::Run
-        && let Some(reason) = recent(&failure)
-    {
-        return Err(StartError::FailedBefore(reason));
-    }
+    let has_just_failed = || match recent_failure(&failure, SystemTime::now()) {
+        Some(reason) if by == StartedBy::Run => Err(StartError::FailedBefore(reason)),
+        _ => Ok(()),
+    };
+    has_just_failed()?;
     let deadline = now() + PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
@@ -81,8 +82,16 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
             if client.is_reachable() {
                 return Ok(());
             }
-            spawn_and_wait(context, by, deadline).inspect_err(|error| remember(&failure, error))?;
-            // It answers, or it lost the race to a daemon that is just starting or just ending.
+            // Whoever had the lock before us may have found out that it cannot be done.
+            has_just_failed()?;
+            match spawn_and_wait(context, by, deadline) {
+                // It answers, or it lost the race to a daemon that is just starting or just ending.
+                Ok(()) => drop(fs::remove_file(&failure)),
+                Err(error) => {
+                    remember(&failure, &error);
+                    return Err(error);
+                }
+            }
         }
         if now() >= deadline {
             return Err(StartError::Silent);
@@ -113,10 +122,15 @@ fn spawn_and_wait(context: &Context, by: StartedBy, deadline: Instant) -> Result
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("/proc/self/exe");
     command
+        .arg0("styxy")
         .args(["daemon", "start", "--background"])
         .env_clear();
-    if by == StartedBy::Run {
-        command.args(["--idle-exit", &IDLE_EXIT_SECONDS.to_string()]);
+    let idle_exit = match by {
+        StartedBy::Run => Some(IDLE_EXIT_SECONDS),
+        StartedBy::User(idle_exit) => idle_exit,
+    };
+    if let Some(seconds) = idle_exit {
+        command.args(["--idle-exit", &seconds.to_string()]);
     }
     command.envs(
         DAEMON_ENV
@@ -171,13 +185,20 @@ fn read_until_closed(mut reader: PipeReader, deadline: Instant) -> Result<String
         .replace('\n', "; "))
 }
 
-fn remember(path: &PathBuf, error: &StartError) {
-    // Only a help for those who come next: without it they try for themselves.
-    drop(fs::write(path, error.to_string()));
+/// For those who come next. What cannot be written is no loss: they try for themselves.
+fn remember(path: &Path, error: &StartError) {
+    let reason = match error {
+        StartError::Failed(reason) | StartError::FailedBefore(reason) => reason.clone(),
+        StartError::Silent | StartError::Io(_) => error.to_string(),
+    };
+    drop(fs::write(path, reason));
 }
 
-fn recent(path: &Path) -> Option<String> {
-    let age = fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()?;
+/// Why a start failed, if that is not long before `now`. A time to come, seen by a clock that was set back, is no
+/// recent one: it would last.
+fn recent_failure(path: &Path, now: SystemTime) -> Option<String> {
+    let failed = fs::metadata(path).ok()?.modified().ok()?;
+    let age = now.duration_since(failed).ok()?;
     (age < PAUSE_AFTER_FAILURE).then(|| fs::read_to_string(path).unwrap_or_default())
 }
 
@@ -195,4 +216,127 @@ fn now() -> Instant {
 )]
 fn nap(pause: Duration) {
     std::thread::sleep(pause);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn world() -> (tempfile::TempDir, Context, Places) {
+        let temp = tempfile::tempdir().unwrap();
+        let places = Places {
+            home: temp.path().to_owned(),
+            runtime: temp.path().to_owned(),
+        };
+        let context = Context {
+            env: Vec::new(),
+            cwd: None,
+            pid: 1,
+            uid: 0,
+            is_watched: false,
+        };
+        (temp, context, places)
+    }
+
+    fn read(said: &[u8], deadline: Instant) -> Result<String, StartError> {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(said).unwrap();
+        drop(writer);
+        read_until_closed(reader, deadline)
+    }
+
+    #[test]
+    fn a_daemon_that_answers_is_not_started() {
+        let (_temp, context, places) = world();
+        let _listener = UnixListener::bind(places.socket()).unwrap();
+        start(&context, &places, StartedBy::Run).unwrap();
+        assert!(!places.runtime.join("start.lock").exists());
+    }
+
+    #[test]
+    fn a_start_that_has_just_failed_is_not_tried_again() {
+        let (_temp, context, places) = world();
+        let failure = places.runtime.join("start.failed");
+        remember(&failure, &StartError::Failed("no room".to_owned()));
+        let error = start(&context, &places, StartedBy::Run).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the daemon could not be started a moment ago: no room"
+        );
+        assert!(!places.runtime.join("start.lock").exists());
+    }
+
+    #[test]
+    fn a_failure_is_recent_for_twenty_seconds_whatever_the_clock_does() {
+        let (_temp, _context, places) = world();
+        let failure = places.runtime.join("start.failed");
+        let now = SystemTime::now();
+        assert_eq!(recent_failure(&failure, now), None);
+        for (failed, expected) in [
+            (now, Some("why")),
+            (now - Duration::from_secs(19), Some("why")),
+            (now - Duration::from_secs(20), None),
+            (now + Duration::from_secs(1), None),
+            (now + Duration::from_hours(24), None),
+        ] {
+            fs::write(&failure, "why").unwrap();
+            File::options()
+                .write(true)
+                .open(&failure)
+                .unwrap()
+                .set_modified(failed)
+                .unwrap();
+            assert_eq!(recent_failure(&failure, now).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_the_reason_alone() {
+        let (_temp, _context, places) = world();
+        let failure = places.runtime.join("start.failed");
+        for (error, text) in [
+            (StartError::Failed("no room".to_owned()), "no room"),
+            (
+                StartError::Silent,
+                "the daemon did not answer within 5 seconds",
+            ),
+        ] {
+            remember(&failure, &error);
+            assert_eq!(fs::read_to_string(&failure).unwrap(), text);
+        }
+        // Nowhere to write to is no error.
+        remember(Path::new("/nonexistent/start.failed"), &StartError::Silent);
+    }
+
+    #[test]
+    fn one_process_has_the_start_lock() {
+        let (_temp, _context, places) = world();
+        let path = places.runtime.join("start.lock");
+        let held = try_lock(&path).unwrap().unwrap();
+        assert!(try_lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(try_lock(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_daemon_said_before_it_ended_fits_on_a_line() {
+        let in_time = now() + PATIENCE;
+        assert_eq!(read(b"", in_time).unwrap(), "");
+        assert_eq!(
+            read(b"styxy: cannot listen\non that\n", in_time).unwrap(),
+            "cannot listen; on that"
+        );
+        assert!(read(&vec![b'x'; 60_000], in_time).unwrap().len() < 8192);
+    }
+
+    #[test]
+    fn a_daemon_that_neither_answers_nor_ends_is_silent() {
+        let (reader, _writer) = io::pipe().unwrap();
+        let error = read_until_closed(reader, now()).unwrap_err();
+        assert!(matches!(error, StartError::Silent), "{error:?}");
+    }
 }

@@ -232,4 +232,108 @@ mod tests {
             error(&["--type", "nonsense"])
         );
     }
+
+    /// What `words` print, on a terminal of 100 columns.
+    fn help(words: &[&str]) -> String {
+        let (command, name) = match words {
+            ["run", ..] => (RunCli::command(), None),
+            _ => (Cli::command(), Some("styxy")),
+        };
+        let words = name.iter().chain(words);
+        let shown = command.term_width(100).try_get_matches_from(words);
+        shown.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn help_pages() {
+        insta::assert_snapshot!(help(&["run", "-h"]), @r"
+        Run a command on a port of its own
+
+        Usage: styxy run [OPTIONS] <COMMAND>...
+
+        Arguments:
+          <COMMAND>...  The command and its arguments; everything after its name is the command's own
+
+        Options:
+          -p, --port <PORT>  Use this port if it is free (1024 to 65535)
+              --strict       Fail with exit code 125 rather than use another port than the wanted one
+          -t, --type <TYPE>  Treat the command as this kind of service, such as `dev`, `api` or `storybook`
+          -n, --name <NAME>  Name of the service; services of one package that run side by side need
+                             different ones
+          -q, --quiet        Say nothing, not even which port it became
+              --dry-run      Print what would be run, on which port, and why; run nothing
+              --json         With --dry-run: print JSON
+          -h, --help         Print help (see more with '--help')
+
+        Examples:
+          styxy run -- npm run storybook      the next free storybook port, as a flag of the tool
+          styxy run --port 4000 -- vite       port 4000 if it is free, else another one
+          styxy run --dry-run -- npm run dev  what would be run, on which port, and why
+
+        Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is taken,
+        126 the command cannot be executed, 127 the command was not found.
+        ");
+        insta::assert_snapshot!(help(&["--help"]), @r"
+        Run development servers on ports of their own
+
+        Usage: styxy <COMMAND>
+
+        Commands:
+          run     Run a command on a port of its own
+          list    List the leased ports
+          daemon  Start, stop or look at the daemon
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+        ");
+        insta::assert_snapshot!(help(&["list", "--help"]), @r"
+        List the leased ports
+
+        Usage: styxy list [OPTIONS]
+
+        Options:
+              --json  Print JSON
+          -h, --help  Print help
+        ");
+        insta::assert_snapshot!(help(&["daemon", "--help"]), @r"
+        Start, stop or look at the daemon
+
+        Usage: styxy daemon <COMMAND>
+
+        Commands:
+          start   Run the daemon here until it is stopped (`styxy run` starts one by itself)
+          stop    Stop the running daemon; leases are kept for the next one
+          status  Tell whether the daemon runs
+
+        Options:
+          -h, --help  Print help
+        ");
+        insta::assert_snapshot!(help(&["daemon", "start", "--help"]), @r"
+        Run the daemon here until it is stopped (`styxy run` starts one by itself)
+
+        Usage: styxy daemon start [OPTIONS]
+
+        Options:
+          -d, --detach               Start it in the background and return when it answers
+              --idle-exit <SECONDS>  End by itself after this many seconds without a lease
+          -h, --help                 Print help
+        ");
+    }
+
+    #[test]
+    fn the_help_of_run_is_the_same_from_both_parsers() {
+        let whole = Cli::command().term_width(100);
+        let whole = whole.try_get_matches_from(["styxy", "run", "--help"]);
+        assert_eq!(whole.unwrap_err().to_string(), help(&["run", "--help"]));
+    }
+
+    #[test]
+    fn every_exit_code_of_our_own_is_in_the_help() {
+        use crate::exit_codes::{NOT_EXECUTABLE, NOT_FOUND, PORT_TAKEN, USAGE};
+        let help = help(&["run", "--help"]);
+        for code in [USAGE, PORT_TAKEN, NOT_EXECUTABLE, NOT_FOUND] {
+            assert!(help.contains(&format!("{code} ")), "{code}: {help}");
+        }
+    }
 }

@@ -1,18 +1,34 @@
 //! Getting a port for a run: a lease from the daemon, or, when no daemon can be had, a port that is free now.
+//!
+//! Invariant: whoever gets a lease here holds its port already, as far as that can be done, so that it is still
+//! there when it is announced.
 
+mod without_daemon;
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use styxy_daemon::kernel;
 use styxy_protocol::api::{AllocateRequest, Conflict, ErrorCode, Holder};
 use styxy_protocol::{Port, ServiceType};
 
 use crate::background::{self, StartedBy};
 use crate::client::{Client, ClientError};
 use crate::context::Context;
+use crate::notice::printable;
 use crate::places::{Places, PlacesError};
+use crate::sys::hold::Hold;
+use without_daemon::without_daemon;
 
 /// Spare ports of a run, for listeners that nobody foresaw.
 const SPARES: u8 = 2;
+
+/// How often a port that somebody took before it could be held is given back for another one.
+const ATTEMPTS: usize = 3;
+/// What the daemon takes, in bytes; all of it together has to fit into a request of 16 KiB.
+const MAX_NAME: usize = 100;
+const MAX_PATH: usize = 2000;
+const MAX_COMMAND: usize = 1000;
 
 /// A holder that could not be seen.
 const UNKNOWN: Holder = Holder::Process {
@@ -64,18 +80,35 @@ pub(crate) struct Lease {
     pub(crate) heartbeat_seconds: Option<u32>,
     /// Who leased it; `None` when nobody did.
     pub(crate) client: Option<Client>,
+    /// The port's placeholder, unless somebody else was faster.
+    pub(crate) hold: Option<Hold>,
+    /// Keeps launchers that have no daemon either away from the port.
+    #[expect(dead_code, reason = "it is had, not read")]
+    pub(crate) claim: Option<UnixDatagram>,
 }
 
 impl Lease {
-    /// Gives the lease back. False if the daemon could not be told.
-    pub(crate) fn release(self) -> bool {
-        self.client
-            .is_none_or(|client| match client.release(&self.id) {
-                // A daemon that does not know it any more has nothing to be told.
-                Ok(_) | Err(ClientError::Refused(_)) => true,
-                Err(_) => false,
-            })
+    /// Gives the lease back.
+    pub(crate) fn release(self) -> Release {
+        let Some(client) = self.client else {
+            return Release::Done;
+        };
+        match client.release(&self.id) {
+            // A daemon that does not know it any more has nothing to be told.
+            Ok(_) | Err(ClientError::Refused(_)) => Release::Done,
+            Err(_) => Release::Untold,
+        }
     }
+}
+
+/// What became of a release.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The daemon knows that the run has ended, or there is nothing to know.
+    Done,
+    /// The daemon could not be told.
+    Untold,
 }
 
 /// Only one port would do and it is taken.
@@ -117,8 +150,30 @@ fn pid_remark(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
-/// Asks the daemon, starting it if there is none.
+/// Asks the daemon, starting it if there is none, and takes hold of the port.
 pub(crate) fn acquire(
+    context: &Context,
+    places: &Result<Places, PlacesError>,
+    wish: &Wish,
+) -> Result<(Lease, Option<Unmanaged>), Taken> {
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        attempts.next();
+        let (mut lease, unmanaged) = choose(context, places, wish)?;
+        match Hold::take(lease.port) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && !attempts.is_empty() => {
+                // Somebody has bound it since the daemon looked. It is given back, and the daemon looks again.
+                let _ = lease.release();
+            }
+            held => {
+                lease.hold = held.ok();
+                return Ok((lease, unmanaged));
+            }
+        }
+    }
+}
+
+fn choose(
     context: &Context,
     places: &Result<Places, PlacesError>,
     wish: &Wish,
@@ -149,7 +204,7 @@ fn ask(
     let client = Client::new(places.socket());
     let request = request(context, wish);
     let answer = match client.allocate(&request) {
-        Err(ClientError::Unreachable { .. }) => {
+        Err(ClientError::Absent { .. }) => {
             background::start(context, places, StartedBy::Run)?;
             client.allocate(&request)?
         }
@@ -169,6 +224,8 @@ fn ask(
         conflict: answer.conflict,
         heartbeat_seconds: answer.heartbeat_seconds,
         client: Some(client),
+        hold: None,
+        claim: None,
     })
 }
 
@@ -190,16 +247,18 @@ pub(crate) fn preview(
             conflict: answer.conflict,
             heartbeat_seconds: None,
             client: None,
+            hold: None,
+            claim: None,
         }),
         _ => without_daemon(wish),
     }
 }
 
 fn request(context: &Context, wish: &Wish) -> AllocateRequest {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let text = |path: &Path| end_of(&printable(&path.to_string_lossy()), MAX_PATH).to_owned();
     AllocateRequest {
         service_type: wish.service_type.clone(),
-        service_name: Some(wish.name.clone()),
+        service_name: Some(start_of(&printable(&wish.name), MAX_NAME).to_owned()),
         instance_id: None,
         project_path: wish.worktree.as_deref().map(text),
         package_dir: wish.package_dir.as_deref().map(text),
@@ -212,74 +271,183 @@ fn request(context: &Context, wish: &Wish) -> AllocateRequest {
         strict: wish.strict,
         spare_ports: SPARES,
         pid: Some(context.pid),
-        command: Some(wish.command.clone()),
+        command: Some(start_of(&wish.command, MAX_COMMAND).to_owned()),
         dry_run: false,
     }
 }
 
-/// A port that is free at this moment, chosen as the daemon would but knowing only the kernel's view.
-fn without_daemon(wish: &Wish) -> Result<Lease, Taken> {
-    if let (true, Some(port)) = (wish.strict, wish.wanted())
-        && !kernel::port_is_free(port)
-    {
-        return Err(Taken {
-            port,
-            holder: UNKNOWN,
-        });
+/// As much of the start of `text` as fits into `limit` bytes.
+fn start_of(text: &str, limit: usize) -> &str {
+    &text[..text.floor_char_boundary(limit)]
+}
+
+/// As much of the end of `text` as fits into `limit` bytes: what tells two long paths apart is there.
+fn end_of(text: &str, limit: usize) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(limit))..]
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn port(number: u16) -> Port {
+        Port::new(number).unwrap()
     }
-    let port = candidates(wish)
-        .find(|&port| kernel::port_is_free(port))
-        .or_else(random_port);
-    let port = port.or(wish.wanted()).unwrap_or(LAST_RESORT);
-    let conflict = wish
-        .wanted()
-        .filter(|&wanted| wanted != port)
-        .map(|port| Conflict {
-            port,
-            holder: UNKNOWN,
-        });
-    Ok(Lease {
-        id: random_id(),
-        port,
-        spares: (0..SPARES).filter_map(|_| random_port()).collect(),
-        conflict,
-        heartbeat_seconds: None,
-        client: None,
-    })
-}
 
-/// When not even a random port can be had (no IPv6, where `portpicker` finds none), the command itself will say so.
-const LAST_RESORT: Port = Port::new(3000).unwrap();
+    /// What a Vite project wishes for.
+    pub(crate) fn wish() -> Wish {
+        Wish {
+            service_type: "dev".parse().unwrap(),
+            name: "web".to_owned(),
+            worktree: Some("/home/me/shop".into()),
+            package_dir: Some("/home/me/shop/apps/web".into()),
+            asked: None,
+            default: Some(port(5173)),
+            strict: false,
+            command: "npm run web".to_owned(),
+        }
+    }
 
-fn candidates(wish: &Wish) -> impl Iterator<Item = Port> {
-    let after = wish
-        .default
-        .into_iter()
-        .flat_map(|default| (1..=9).filter_map(move |step| default.get().checked_add(step)));
-    let of_type = wish
-        .service_type
-        .builtin()
-        .into_iter()
-        .flat_map(|spec| spec.preferred_ports().chain(spec.range()));
-    wish.wanted()
-        .into_iter()
-        .chain(wish.default)
-        .chain(after.chain(of_type).filter_map(Port::new))
-}
+    /// A lease of this port that nobody has given.
+    pub(crate) fn lease(number: u16) -> Lease {
+        Lease {
+            id: "2a6f1c0e".to_owned(),
+            port: port(number),
+            spares: Vec::new(),
+            conflict: None,
+            heartbeat_seconds: None,
+            client: None,
+            hold: None,
+            claim: None,
+        }
+    }
 
-fn random_port() -> Option<Port> {
-    let free = |port: &Port| kernel::port_is_free(*port);
-    portpicker::pick_unused_port()
-        .and_then(Port::new)
-        .filter(free)
-}
+    fn context() -> Context {
+        Context {
+            env: Vec::<(OsString, OsString)>::new(),
+            cwd: None,
+            pid: 4711,
+            uid: 0,
+            is_watched: false,
+        }
+    }
 
-/// An identifier nobody else has; the kernel makes one at every read (random(4)).
-fn random_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    if id.is_empty() {
-        std::process::id().to_string()
-    } else {
-        id.trim().to_owned()
+    #[test]
+    fn a_request_says_what_the_wish_is() {
+        insta::assert_json_snapshot!(request(&context(), &wish()), @r#"
+        {
+          "service_type": "dev",
+          "service_name": "web",
+          "project_path": "/home/me/shop",
+          "package_dir": "/home/me/shop/apps/web",
+          "default_port": 5173,
+          "strict": false,
+          "spare_ports": 2,
+          "pid": 4711,
+          "command": "npm run web",
+          "dry_run": false
+        }
+        "#);
+    }
+
+    #[test]
+    fn only_one_port_will_do_for_a_strict_wish_asked_for_or_not() {
+        for (asked, preferred) in [(None, 5173), (Some(port(4000)), 4000)] {
+            let wish = Wish {
+                asked,
+                strict: true,
+                ..wish()
+            };
+            let request = request(&context(), &wish);
+            assert_eq!(request.preferred_port, Some(port(preferred)));
+            assert!(request.strict);
+        }
+    }
+
+    #[test]
+    fn no_name_path_or_command_is_too_odd_or_too_long_for_the_daemon() {
+        let wish = Wish {
+            name: "\u{1b}[2J".repeat(100),
+            worktree: Some(format!("/{}\n/end", "ä".repeat(4000)).into()),
+            package_dir: Some(format!("/{}", "\"".repeat(4000)).into()),
+            command: "\u{7}\u{10ffff}".repeat(4000),
+            ..wish()
+        };
+        let request = request(&context(), &wish);
+        let texts = [
+            &request.service_name,
+            &request.project_path,
+            &request.package_dir,
+        ];
+        for text in texts {
+            let text = text.as_deref().unwrap();
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+        assert!(request.service_name.as_ref().unwrap().len() <= 100);
+        assert!(
+            request
+                .project_path
+                .as_ref()
+                .unwrap()
+                .ends_with("ä\\u{a}/end")
+        );
+        assert!(serde_json::to_vec(&request).unwrap().len() < 16 << 10);
+    }
+
+    #[test]
+    fn why_there_is_no_lease_is_told_with_what_there_is_instead() {
+        let pid = Some(77);
+        let reasons = [
+            Unmanaged::NoPlace(PlacesError::NoHome.to_string()),
+            Unmanaged::Client(ClientError::Stopped { pid: 77 }),
+            Unmanaged::Client(ClientError::Silent),
+            Unmanaged::OnlyOne {
+                service_type: "ai".parse().unwrap(),
+                port: port(11430),
+                pid,
+            },
+            Unmanaged::OnlyOne {
+                service_type: "ai".parse().unwrap(),
+                port: port(11430),
+                pid: None,
+            },
+        ];
+        let text = reasons.map(|reason| reason.to_string()).join("\n");
+        insta::assert_snapshot!(text, @r"
+        going on without the daemon: neither `STYXY_HOME` nor `HOME` is an absolute path
+        going on without the daemon: the daemon is stopped; `kill -CONT 77` lets it go on
+        going on without the daemon: the daemon does not answer; `styxy daemon stop` ends it
+        one `ai` service at a time: it runs on port 11430 (pid 77); going on without a lease
+        one `ai` service at a time: it runs on port 11430; going on without a lease
+        ");
+    }
+
+    #[test]
+    fn a_strict_refusal_names_the_holder() {
+        let holder = Holder::Process {
+            pid: Some(9),
+            command: Some("nginx".to_owned()),
+        };
+        let taken = Taken {
+            port: port(8000),
+            holder,
+        };
+        assert_eq!(
+            taken.to_string(),
+            "port 8000 is taken (held by pid 9: nginx); without `--strict` another one is used"
+        );
+    }
+
+    #[test]
+    fn a_lease_that_nobody_gave_needs_no_giving_back() {
+        assert_eq!(lease(3000).release(), Release::Done);
+        let gone = Client::new("/nonexistent/sock".into());
+        let of_a_daemon = Lease {
+            client: Some(gone),
+            ..lease(3000)
+        };
+        assert_eq!(of_a_daemon.release(), Release::Untold);
     }
 }

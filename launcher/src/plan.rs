@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use styxy_protocol::{Port, ServiceType};
@@ -11,6 +12,7 @@ use styxy_recipes::{Detection, Intercept, Outcome, Reach};
 
 use crate::env_names;
 use crate::lease::Wish;
+use crate::notice::printable;
 
 /// A command, ready to be run on its port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,21 @@ pub(crate) fn environment(
     kept.chain(set).cloned().collect()
 }
 
+/// Everything that was found out about a command.
+#[derive(Debug)]
+pub(crate) struct Findings<'a> {
+    /// What it is.
+    pub(crate) detection: &'a Detection,
+    /// What it would like to have.
+    pub(crate) wish: &'a Wish,
+    /// As it was typed.
+    pub(crate) command: &'a [OsString],
+    /// The file that its first word names.
+    pub(crate) program: Option<PathBuf>,
+    /// What would be run; `None` when it is left as it is.
+    pub(crate) plan: Option<&'a RunPlan>,
+}
+
 /// What `--dry-run` prints.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report<'a> {
@@ -99,16 +116,19 @@ pub(crate) struct Report<'a> {
     intercept: bool,
     env: BTreeMap<String, String>,
     argv: Vec<String>,
+    program: Option<String>,
 }
 
 impl<'a> Report<'a> {
-    /// The report of a plan, or of a command that is left as it is when there is no plan.
-    pub(crate) fn new(
-        detection: &'a Detection,
-        wish: &'a Wish,
-        command: &[OsString],
-        plan: Option<&RunPlan>,
-    ) -> Self {
+    /// Puts the findings into words.
+    pub(crate) fn new(findings: &Findings<'a>) -> Self {
+        let &Findings {
+            detection,
+            wish,
+            command,
+            ref program,
+            plan,
+        } = findings;
         let text = |word: &OsString| word.to_string_lossy().into_owned();
         Self {
             recipe: &detection.recipe,
@@ -131,6 +151,9 @@ impl<'a> Report<'a> {
                 .iter()
                 .map(text)
                 .collect(),
+            program: program
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
         }
     }
 
@@ -138,7 +161,7 @@ impl<'a> Report<'a> {
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         let mut row = |name: &str, value: &str| {
-            let _ = writeln!(text, "{name:<9} {value}");
+            let _ = writeln!(text, "{name:<9} {}", printable(value));
         };
         row("recipe", &format!("{} ({})", self.recipe, self.outcome));
         for why in self.why {
@@ -159,15 +182,15 @@ impl<'a> Report<'a> {
                 "binds to other taken ports are moved to free ones (LD_PRELOAD)",
             );
         }
-        row(
-            "command",
-            &self
-                .argv
-                .iter()
-                .map(|word| quoted(word))
-                .collect::<Vec<_>>()
-                .join(" "),
-        );
+        let words: Vec<_> = self.argv.iter().map(|word| quoted(word)).collect();
+        row("command", &words.join(" "));
+        match &self.program {
+            Some(path) => row("program", path),
+            None => row(
+                "program",
+                "not found; it would end with exit code 127 or 126",
+            ),
+        }
         text
     }
 
@@ -192,14 +215,35 @@ const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// A word as it could be typed in a shell.
+/// A word as it could be typed in a shell, without anything that a terminal would obey.
 pub(crate) fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=:./@%+,".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {
         word.to_owned()
-    } else {
+    } else if printable(word) == word {
         format!("'{}'", word.replace('\'', r"'\''"))
+    } else {
+        word.chars().fold("$'".to_owned(), ansi_c_quoted) + "'"
     }
+}
+
+/// Adds a character as it stands between `$'` and `'` in bash, zsh and ksh.
+fn ansi_c_quoted(mut text: String, character: char) -> String {
+    match character {
+        '\'' | '\\' => text.extend(['\\', character]),
+        '\n' => text.push_str("\\n"),
+        '\t' => text.push_str("\\t"),
+        _ if printable(character.encode_utf8(&mut [0; 4]))
+            .chars()
+            .eq([character]) =>
+        {
+            text.push(character);
+        }
+        _ => {
+            let _ = write!(text, "\\u{:04x}", u32::from(character));
+        }
+    }
+    text
 }
 
 /// A command for display.
@@ -209,3 +253,6 @@ pub(crate) fn command_line(argv: &[OsString]) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+#[cfg(test)]
+mod tests;

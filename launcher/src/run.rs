@@ -4,32 +4,29 @@
 //! running; it runs with less, and one line says so.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use styxy_protocol::{Port, ServiceType};
-use styxy_recipes::{Catalog, Command, Detection, Outcome, RecipeSource, detect};
+use styxy_recipes::{Catalog, Command, Detection, Outcome, detect};
 
 use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::exit_codes;
 use crate::lease::{self, Lease, Wish};
-use crate::notice::{self, Notices, Volume};
+use crate::notice::{self, Notice, Notices, Volume};
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::{self, Places};
-use crate::plan::{self, Insistence, Report, RunPlan};
+use crate::plan::{self, Findings, Insistence, Report, RunPlan};
 use crate::supervise::{self, Job, SpawnError};
 use crate::tree::Tree;
 
 /// How long descendants may keep a port after a terminating signal before they are killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// The largest recipe file that is read, in bytes.
-const RECIPE_LIMIT: u64 = 1 << 18;
-/// How many files of the recipe folder are read.
-const RECIPE_FILES: usize = 200;
 
 /// Runs the command. Returns how styxy is to end; where styxy has nothing to do it is replaced by the command.
 pub(crate) fn run(context: &Context, args: &RunArgs) -> ExitCode {
@@ -62,13 +59,13 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> ExitCode {
     })
 }
 
-/// Stages observe, understand and match.
+/// Stages observe, understand and match. None of a project's files can name a recipe: they come with styxy or
+/// from the user's home.
 fn understand(context: &Context, command: &[OsString], notices: &Notices) -> Detection {
+    let recipes = places::home(context).map(|home| Places::recipes(&home));
+    let (recipes, notes) = recipes.as_deref().map(observe::recipes).unwrap_or_default();
+    let (catalog, problems) = Catalog::builtin().with_user_recipes(recipes);
     let files = ProjectFiles::default();
-    let (catalog, problems) = Catalog::builtin().with_user_recipes(user_recipes(context, notices));
-    for problem in problems {
-        notices.warn(&format_args!("{problem}\nthis recipe is left out"));
-    }
     let env = |name: &str| context.var(name).map(OsString::from);
     let cwd = context.cwd.as_deref().unwrap_or(Path::new("/nonexistent"));
     let detection = detect(
@@ -80,35 +77,14 @@ fn understand(context: &Context, command: &[OsString], notices: &Notices) -> Det
         },
         &files,
     );
-    for note in files.take_notes() {
-        notices.warn(&note);
+    for problem in problems {
+        let problem = format_args!("{problem}\nthis recipe is left out");
+        notices.say(Notice::LeftOut(&problem));
+    }
+    for note in notes.iter().chain(&files.take_notes()) {
+        notices.say(Notice::LeftOut(&notice::printable(note)));
     }
     detection
-}
-
-/// The user's own recipes; none of a project's files can name one.
-fn user_recipes(context: &Context, notices: &Notices) -> Vec<RecipeSource> {
-    let Some(dir) = places::home(context).map(|home| Places::recipes(&home)) else {
-        return Vec::new();
-    };
-    let Ok(entries) = std::fs::read_dir(dir) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "toml")
-    });
-    paths.sort();
-    paths.truncate(RECIPE_FILES);
-    let read = |path: PathBuf| match observe::read_capped(&path, RECIPE_LIMIT) {
-        Ok(text) => text.map(|text| RecipeSource { path, text }),
-        Err(problem) => {
-            notices.warn(&format_args!("`{}` is left out: {problem}", path.display()));
-            None
-        }
-    };
-    paths.into_iter().filter_map(read).collect()
 }
 
 /// A detection together with what the user said about it.
@@ -182,7 +158,13 @@ fn dry_run(
     } else {
         None
     };
-    let report = Report::new(&service.detection, wish, &args.command, plan.as_ref());
+    let report = Report::new(&Findings {
+        detection: &service.detection,
+        wish,
+        command: &args.command,
+        program: observe::program(context, &args.command[0]),
+        plan: plan.as_ref(),
+    });
     if args.json {
         output::print_json(&report);
     } else {
@@ -202,9 +184,11 @@ fn lease_and_start(
     let places = Places::find(context);
     let (lease, unmanaged) = lease::acquire(context, &places, wish)?;
     if let Some(reason) = &unmanaged {
-        notices.degraded(reason);
+        notices.say(Notice::Degraded(reason));
     }
-    announce(&notices, wish, &lease);
+    if let Some(notice) = announcement(wish, &lease) {
+        notices.say(notice);
+    }
     let plan = plan::plan(
         &service.detection,
         &args.command,
@@ -219,25 +203,30 @@ fn lease_and_start(
         wish.wanted(),
         Arc::new(notices),
     );
-    Ok(supervised(context, &plan, tree))
+    Ok(supervised(context, &args.command, &plan, tree))
 }
 
-/// One line when the port is not the one that the tool or the user would have used.
-fn announce(notices: &Notices, wish: &Wish, lease: &Lease) {
-    match (wish.asked, wish.default) {
-        (Some(wanted), _) if wanted != lease.port => {
-            notices.reassigned(wanted, lease.port, lease.conflict.as_ref());
-        }
-        (None, Some(default)) if default != lease.port => match &lease.conflict {
-            Some(conflict) => notices.reassigned(default, lease.port, Some(conflict)),
-            None => notices.as_last_time(default, lease.port),
-        },
-        _ => {}
+/// What there is to say when the port is not the one that the tool or the user would have used.
+fn announcement<'a>(wish: &Wish, lease: &'a Lease) -> Option<Notice<'a>> {
+    let got = lease.port;
+    let wanted = wish.wanted().filter(|&wanted| wanted != got)?;
+    let conflict = lease.conflict.as_ref();
+    if wish.asked.is_none() && conflict.is_none() {
+        return Some(Notice::AsLastTime {
+            default: wanted,
+            got,
+        });
     }
+    let holder = conflict.map(|conflict| &conflict.holder);
+    Some(Notice::Reassigned {
+        wanted,
+        got,
+        holder,
+    })
 }
 
 /// Stages spawn, supervise, release, exit.
-fn supervised(context: &Context, plan: &RunPlan, mut tree: Tree) -> ExitCode {
+fn supervised(context: &Context, command: &[OsString], plan: &RunPlan, mut tree: Tree) -> ExitCode {
     let mut set = plan.env.clone();
     set.extend(tree.variables(context));
     let env = plan::environment(&context.env, &set);
@@ -251,6 +240,10 @@ fn supervised(context: &Context, plan: &RunPlan, mut tree: Tree) -> ExitCode {
     tree.release();
     match ended {
         Ok(reason) => reason.leave(),
+        // What styxy adds to arguments and environment may be what makes them too long for the kernel.
+        Err(SpawnError::NotExecutable(error)) if error.kind() == ErrorKind::ArgumentListTooLong => {
+            replaced_by(context, command)
+        }
         Err(error) => not_started(&plan.argv, &error),
     }
 }
@@ -269,4 +262,136 @@ fn not_started(command: &[OsString], error: &SpawnError) -> ExitCode {
         SpawnError::NotFound => exit_codes::NOT_FOUND,
         SpawnError::NotExecutable(_) => exit_codes::NOT_EXECUTABLE,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use styxy_protocol::api::{Conflict, Holder};
+
+    use super::*;
+    use crate::lease::tests::{lease, wish};
+
+    fn port(number: u16) -> Port {
+        Port::new(number).unwrap()
+    }
+
+    /// What is said about the lease of `got`; by whom the wanted port is held, if the daemon says that it is.
+    fn said(asked: Option<u16>, default: Option<u16>, got: u16, by: Option<Holder>) -> String {
+        let wish = Wish {
+            asked: asked.and_then(Port::new),
+            default: default.and_then(Port::new),
+            ..wish()
+        };
+        let wanted = wish.wanted();
+        let lease = Lease {
+            conflict: by.and_then(|holder| {
+                Some(Conflict {
+                    port: wanted?,
+                    holder,
+                })
+            }),
+            ..lease(got)
+        };
+        let notice = announcement(&wish, &lease);
+        notice.map_or_else(|| "nothing".to_owned(), |notice| notice.to_string())
+    }
+
+    #[test]
+    fn a_port_is_announced_when_it_is_another_one_than_without_styxy() {
+        let foreign = || {
+            Some(Holder::Process {
+                pid: Some(7),
+                command: None,
+            })
+        };
+        for (asked, default, got, by, text) in [
+            (None, None, 3000, None, "nothing"),
+            (None, Some(5173), 5173, None, "nothing"),
+            (Some(4000), Some(5173), 4000, None, "nothing"),
+            (
+                None,
+                Some(5173),
+                5180,
+                None,
+                "✓ STYXY: Using port 5180 as last time (the default is 5173)",
+            ),
+            (
+                None,
+                Some(5173),
+                5174,
+                foreign(),
+                "✓ STYXY: Port 5173 was in use, auto-assigned port 5174 (held by pid 7)",
+            ),
+            (
+                Some(4000),
+                Some(5173),
+                5173,
+                foreign(),
+                "✓ STYXY: Port 4000 was in use, auto-assigned port 5173 (held by pid 7)",
+            ),
+            (
+                Some(4000),
+                None,
+                3000,
+                None,
+                "✓ STYXY: Port 4000 was in use, auto-assigned port 3000",
+            ),
+        ] {
+            assert_eq!(said(asked, default, got, by), text);
+        }
+        let reserved = Holder::Reserved {
+            reason: "browsers refuse to open this port".to_owned(),
+        };
+        assert_eq!(
+            said(None, Some(6000), 3000, Some(reserved)),
+            "✓ STYXY: Port 6000 cannot be used (browsers refuse to open this port), auto-assigned port 3000"
+        );
+    }
+
+    fn service(typed: &[&str], command: &[&str]) -> Service {
+        use clap::Parser as _;
+        let words = [&["styxy run"], typed, &["--"], command].concat();
+        let args = crate::cli::RunCli::try_parse_from(words).unwrap().run;
+        let context = Context {
+            env: Vec::new(),
+            cwd: None,
+            pid: 1,
+            uid: 0,
+            is_watched: false,
+        };
+        let (notices, _) = notice::tests::recorded(Volume::Normal);
+        let detection = understand(&context, &args.command, &notices);
+        Service::new(&args, detection)
+    }
+
+    #[test]
+    fn what_the_user_says_goes_before_what_was_detected() {
+        let server = ["python3", "-m", "http.server", "8000"];
+        let detected = service(&[], &server);
+        assert_eq!(detected.kind.as_str(), "api");
+        assert_eq!(detected.asked, Some(port(8000)));
+        assert_eq!(detected.insistence, Insistence::None);
+        let said = service(
+            &["-p", "4000", "-t", "docs", "-n", "manual", "--strict"],
+            &server,
+        );
+        assert_eq!(said.kind.as_str(), "docs");
+        assert_eq!(said.name, "manual");
+        assert_eq!(said.asked, Some(port(4000)));
+        assert_eq!(said.insistence, Insistence::Strict);
+        assert_eq!(
+            service(&["-p", "4000"], &server).insistence,
+            Insistence::Named
+        );
+    }
+
+    #[test]
+    fn a_short_lived_command_gets_a_port_only_if_the_user_says_that_it_is_a_service() {
+        let command = ["ls", "-l"];
+        assert!(!service(&[], &command).needs_port);
+        assert!(!service(&["--name", "x"], &command).needs_port);
+        assert!(service(&["--port", "4000"], &command).needs_port);
+        assert!(service(&["--type", "docs"], &command).needs_port);
+        assert!(service(&[], &["./server"]).needs_port);
+    }
 }

@@ -13,8 +13,8 @@ use styxy_recipes::Reach;
 
 use crate::context::Context;
 use crate::env_names;
-use crate::lease::Lease;
-use crate::notice::Notices;
+use crate::lease::{Lease, Release};
+use crate::notice::{Notice, Notices};
 use crate::places::Places;
 use crate::plan::RunPlan;
 use crate::session::{Pin, Session, SessionPlan};
@@ -32,10 +32,10 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Makes the session directory and takes hold of the ports. What cannot be had is done without.
+    /// Makes the session directory and takes hold of the spare ports. What cannot be had is done without.
     pub(crate) fn prepare(
         places: Option<&Places>,
-        lease: Lease,
+        mut lease: Lease,
         plan: &RunPlan,
         wanted: Option<Port>,
         notices: Arc<Notices>,
@@ -48,15 +48,20 @@ impl Tree {
                 &session_plan(&lease, plan, redirected),
             )
             .inspect_err(|error| {
-                notices.degraded(&format_args!("going on without interception: {error}"));
+                notices.say(Notice::Degraded(&format_args!(
+                    "going on without interception: {error}"
+                )));
             })
             .ok()
         });
         // Without the library a child that does not reuse addresses could not bind beside our placeholder.
-        let ports = session
-            .iter()
-            .flat_map(|_| std::iter::once(&lease.port).chain(&lease.spares));
-        let holds = ports.filter_map(|&port| Hold::take(port).ok()).collect();
+        let mut holds = Vec::new();
+        let main = lease.hold.take();
+        if session.is_some() {
+            let spares = lease.spares.iter();
+            holds.extend(main);
+            holds.extend(spares.filter_map(|&port| Hold::take(port).ok()));
+        }
         let teller = Teller {
             port: lease.port,
             redirected,
@@ -108,7 +113,7 @@ impl Tree {
         let Some(session) = session.filter(|_| !no_child_is_left()) else {
             return;
         };
-        if !released {
+        if released == Release::Untold {
             // The next daemon would take what is left for leftovers of a launcher that was killed, and end it.
             drop(std::fs::write(
                 session.directory().join(styxy_daemon::RELEASED_MARK),
@@ -124,8 +129,9 @@ fn no_child_is_left() -> bool {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::StillAlive) => return false,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return true,
+            Err(Errno::ECHILD) => return true,
+            // Reaped one; nix reports one that died of a real-time signal as an error.
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -184,5 +190,133 @@ impl Observer for Tree {
             .collect();
         holders.dedup();
         holders
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::lease::tests::lease;
+    use crate::notice::Volume;
+    use crate::notice::tests::recorded;
+
+    fn port(number: u16) -> Port {
+        Port::new(number).unwrap()
+    }
+
+    fn plan(intercept: bool, redirects: bool, is_guess: bool) -> RunPlan {
+        RunPlan {
+            argv: vec!["x".into()],
+            env: Vec::new(),
+            intercept,
+            redirects,
+            is_guess,
+            port: port(3000),
+        }
+    }
+
+    fn pin(requested: u16, real: u16) -> Pin {
+        Pin {
+            requested: port(requested),
+            real: port(real),
+        }
+    }
+
+    /// As a program does that takes no care: it cannot bind beside a placeholder.
+    fn bind_without_reuse(number: u16) -> nix::Result<()> {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+        let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
+        let socket = socket(family, SockType::Stream, flags, None)?;
+        bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, number))
+    }
+
+    #[test]
+    fn the_table_has_the_leased_port_and_what_leads_to_it() {
+        let lease = Lease {
+            spares: vec![port(20000), port(20001)],
+            ..lease(3000)
+        };
+        let cases = [
+            // A tool that was told its port.
+            (false, None, vec![pin(3000, 3000)], vec![20000, 20001]),
+            // One that cannot be told: it is moved from the port that it wants.
+            (
+                false,
+                Some(port(8080)),
+                vec![pin(3000, 3000), pin(8080, 3000)],
+                vec![20000, 20001],
+            ),
+            // One that nobody knows: the leased port is the first for a listener that nobody foresaw.
+            (true, None, vec![pin(3000, 3000)], vec![3000, 20000, 20001]),
+        ];
+        for (is_guess, redirected, pinned, spares) in cases {
+            let expected = SessionPlan {
+                pinned,
+                spares: spares.into_iter().map(port).collect(),
+                strict: true,
+            };
+            let found = session_plan(&lease, &plan(true, false, is_guess), redirected);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn without_interception_nothing_is_held_and_nothing_is_put_into_the_environment() {
+        let free = std::net::TcpListener::bind("[::]:0").unwrap();
+        let number = free.local_addr().unwrap().port();
+        drop(free);
+        let held = Lease {
+            hold: Some(Hold::take(port(number)).unwrap()),
+            ..lease(number)
+        };
+        assert_eq!(bind_without_reuse(number), Err(Errno::EADDRINUSE));
+        let (notices, said) = recorded(Volume::Normal);
+        let tree = Tree::prepare(
+            None,
+            held,
+            &plan(true, false, false),
+            None,
+            Arc::new(notices),
+        );
+        assert_eq!(bind_without_reuse(number), Ok(()), "let go of");
+        let context = Context {
+            env: Vec::new(),
+            cwd: None,
+            pid: 1,
+            uid: 0,
+            is_watched: false,
+        };
+        assert_eq!(tree.variables(&context), []);
+        tree.release();
+        assert_eq!(*said.lock().unwrap(), "");
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_had_is_told_and_done_without() {
+        let nowhere = Places {
+            home: "/nonexistent".into(),
+            runtime: "/nonexistent".into(),
+        };
+        let (notices, said) = recorded(Volume::Normal);
+        let plan = plan(true, false, false);
+        let tree = Tree::prepare(Some(&nowhere), lease(3000), &plan, None, Arc::new(notices));
+        assert!(tree.session.is_none());
+        let said = said.lock().unwrap();
+        assert!(
+            said.starts_with("styxy: going on without interception: "),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_child_that_is_left_is_seen() {
+        // Other tests of this process may have children too, so only one answer is certain.
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        assert!(!no_child_is_left());
+        drop(child.stdin.take());
+        drop(child.wait());
     }
 }

@@ -16,7 +16,7 @@ use styxy_protocol::table::Entry;
 
 use crate::client::Client;
 use crate::lease::Lease;
-use crate::notice::Notices;
+use crate::notice::{Notice, Notices};
 use crate::session::TableWatcher;
 
 /// After a bind, how long to look for the `listen` that follows it. Later ones are announced by nobody.
@@ -50,17 +50,25 @@ impl Teller {
             else {
                 continue;
             };
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if !told.insert((entry.requested, entry.real)) {
+            if !self.is_news(entry) {
                 continue;
             }
             let is_known = self.redirected == Some(requested) && port == self.port;
             if entry.is_moved() && !is_known {
-                self.notices.reassigned(requested, port, None);
+                self.notices.say(Notice::Reassigned {
+                    wanted: requested,
+                    got: port,
+                    holder: None,
+                });
             }
-            drop(told);
             self.report(ListenerReport { requested, port });
         }
+    }
+
+    /// The lock is held for this alone: what follows may have to wait for the daemon, or for whoever reads stderr.
+    fn is_news(&self, entry: Entry) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert((entry.requested, entry.real))
     }
 
     /// The lease's own port needs no report: the daemon looks for a listener on it anyway.
@@ -96,9 +104,8 @@ pub(crate) fn start(mut watcher: TableWatcher, teller: Arc<Teller>) {
                 .and_then(|entry| Port::new(entry.real))
                 && comes_up(port)
             {
-                teller
-                    .notices
-                    .ready(port, now().saturating_duration_since(started));
+                let after = now().saturating_duration_since(started);
+                teller.notices.say(Notice::Ready { port, after });
                 is_ready = true;
             }
         }
@@ -156,4 +163,90 @@ fn comes_up(port: Port) -> bool {
 )]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notice::Volume;
+    use crate::notice::tests::recorded;
+
+    fn port(number: u16) -> Port {
+        Port::new(number).unwrap()
+    }
+
+    fn bound(requested: u16, real: u16) -> Entry {
+        Entry {
+            requested,
+            real,
+            pinned: false,
+            bound: true,
+            contested: false,
+        }
+    }
+
+    /// One for a run on port 3000 that was moved away from 8080, and what it says.
+    fn teller(any_port: bool) -> (Teller, Arc<Mutex<String>>) {
+        let (notices, said) = recorded(Volume::Normal);
+        let teller = Teller {
+            port: port(3000),
+            redirected: Some(port(8080)),
+            lease_id: "x".to_owned(),
+            client: None,
+            any_port,
+            notices: Arc::new(notices),
+            told: Mutex::default(),
+        };
+        (teller, said)
+    }
+
+    #[test]
+    fn each_thing_is_told_once_whoever_hears_of_it() {
+        let (teller, said) = teller(false);
+        let unbound = Entry {
+            bound: false,
+            ..bound(9000, 20001)
+        };
+        teller.tell([bound(3000, 3000), bound(24678, 20000), unbound]);
+        teller.tell([bound(24678, 20000)]);
+        // The same port again, for another process of the run.
+        teller.tell([bound(24678, 20002), bound(24678, 20000)]);
+        assert_eq!(
+            *said.lock().unwrap(),
+            "✓ STYXY: Port 24678 was in use, auto-assigned port 20000\n\
+             ✓ STYXY: Port 24678 was in use, auto-assigned port 20002\n"
+        );
+    }
+
+    #[test]
+    fn what_was_announced_before_the_start_is_not_told_again() {
+        let (teller, said) = teller(false);
+        teller.tell([bound(8080, 3000)]);
+        assert_eq!(*said.lock().unwrap(), "");
+        // It is not where it was said to go.
+        teller.tell([bound(8080, 20000)]);
+        assert_eq!(said.lock().unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn entries_without_a_port_are_nothing_to_tell() {
+        let (teller, said) = teller(true);
+        teller.tell([bound(0, 3000), bound(3000, 0)]);
+        assert_eq!(*said.lock().unwrap(), "");
+    }
+
+    #[test]
+    fn the_service_is_on_the_leased_port_or_for_an_unknown_tool_on_any() {
+        let (known, _) = teller(false);
+        let (unknown, _) = teller(true);
+        for (entry, is_service) in [
+            (bound(3000, 3000), true),
+            (bound(8080, 3000), true),
+            (bound(3000, 20000), true),
+            (bound(9229, 9229), false),
+        ] {
+            assert_eq!(known.is_the_service(entry), is_service, "{entry:?}");
+            assert!(unknown.is_the_service(entry));
+        }
+    }
 }

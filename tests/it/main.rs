@@ -10,6 +10,7 @@ mod frameworks;
 mod harness;
 mod house;
 mod http_server;
+mod launcher;
 mod many;
 mod node_tools;
 mod npm_scripts;

@@ -1,11 +1,13 @@
 //! `styxy daemon start | stop | status`.
 
 use std::error::Error;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use styxy_daemon::{Config, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
@@ -18,9 +20,10 @@ use crate::manage::remote::{self, RemoteError};
 use crate::output;
 use crate::places::Places;
 use crate::sys::detach::{self, Detached};
+use crate::sys::process::PidFd;
 
-/// How long a daemon that was asked to stop may take.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a daemon that was asked to stop may take, in milliseconds.
+const STOP_PATIENCE: u16 = 10_000;
 
 /// Does what was typed.
 pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
@@ -30,7 +33,7 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
     };
     match command {
         DaemonCommand::Start(args) if args.background => serve_in_background(&places, args),
-        DaemonCommand::Start(args) if args.detach => start_detached(context, &places),
+        DaemonCommand::Start(args) if args.detach => start_detached(context, &places, args),
         DaemonCommand::Start(args) => serve_here(&places, args),
         DaemonCommand::Stop => stop(&places),
         DaemonCommand::Status(args) => status(&places, args),
@@ -102,11 +105,11 @@ fn already_running(places: &Places) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start_detached(context: &Context, places: &Places) -> ExitCode {
+fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     if Client::new(places.socket()).is_reachable() {
         return already_running(places);
     }
-    if let Err(error) = background::start(context, places, StartedBy::User) {
+    if let Err(error) = background::start(context, places, StartedBy::User(args.idle_exit)) {
         return super::failed(&error);
     }
     match ask(&places.socket()) {
@@ -121,33 +124,57 @@ fn start_detached(context: &Context, places: &Places) -> ExitCode {
     }
 }
 
-/// Asks the daemon to end and waits until it has: whoever starts the next one finds the socket free.
+/// Asks the daemon to end and waits until it has: whoever starts the next one finds everything free.
+///
+/// It is the kernel that says who the daemon is, so that one can be ended that does not answer, or that speaks
+/// another version of the contract.
 fn stop(places: &Places) -> ExitCode {
-    let pid = match ask(&places.socket()) {
-        Ok(status) => status.pid,
-        Err(RemoteError::NotRunning) => {
-            output::print("Styxy daemon is not running\n");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => return super::failed(&error),
-    };
-    if let Err(error) = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM) {
-        return super::failed(&format_args!(
-            "cannot stop the daemon (PID: {pid}): {error}"
-        ));
-    }
     let client = Client::new(places.socket());
-    let deadline = now() + STOP_PATIENCE;
-    while client.is_reachable() {
-        if now() >= deadline {
-            return super::failed(&format_args!(
-                "the daemon (PID: {pid}) was asked to stop and still runs"
-            ));
+    let Some(pid) = client.daemon_pid() else {
+        if client.is_reachable() {
+            let error = "there is a daemon, but not in this container; stop it where it runs";
+            return super::failed(&error);
         }
-        std::thread::park_timeout(Duration::from_millis(5));
+        output::print("Styxy daemon is not running\n");
+        return ExitCode::SUCCESS;
+    };
+    match terminate(pid) {
+        Ok(Terminated::Gone) => {
+            output::print(&format!("Stopped Styxy daemon (PID: {pid})\n"));
+            ExitCode::SUCCESS
+        }
+        Ok(Terminated::StillThere) => super::failed(&format_args!(
+            "the daemon (PID: {pid}) was asked to stop and still runs; `kill -KILL {pid}` ends it"
+        )),
+        Err(error) => super::failed(&format_args!(
+            "cannot stop the daemon (PID: {pid}): {error}"
+        )),
     }
-    output::print(&format!("Stopped Styxy daemon (PID: {pid})\n"));
-    ExitCode::SUCCESS
+}
+
+/// What became of a process that was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Terminated {
+    Gone,
+    StillThere,
+}
+
+fn terminate(pid: u32) -> nix::Result<Terminated> {
+    let process = match PidFd::open(Pid::from_raw(pid.cast_signed())) {
+        Err(Errno::ESRCH) => return Ok(Terminated::Gone),
+        process => process?,
+    };
+    match process.send(libc::SIGTERM) {
+        Err(Errno::ESRCH) => return Ok(Terminated::Gone),
+        sent => sent?,
+    }
+    // One that is stopped would never hear of it.
+    let _ = process.send(libc::SIGCONT);
+    let mut gone = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut gone, PollTimeout::from(STOP_PATIENCE))? {
+        0 => Ok(Terminated::StillThere),
+        _ => Ok(Terminated::Gone),
+    }
 }
 
 fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
@@ -194,12 +221,4 @@ fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a shell that waits for another process needs a clock"
-)]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -1,5 +1,6 @@
 //! Asking a running daemon, over its socket, with a full HTTP client. Never starts one.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -42,10 +43,47 @@ pub(crate) fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, R
             .await
     });
     answer.map_err(|error: reqwest::Error| {
-        if error.is_connect() {
+        if is_absent(&error) {
             RemoteError::NotRunning
         } else {
             error.into()
         }
     })
+}
+
+/// Whether nobody listens, as opposed to nobody having room for another client.
+fn is_absent(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::ConnectionRefused
+            );
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use styxy_protocol::api::{self, StatusResponse};
+
+    use super::*;
+
+    #[test]
+    fn nobody_at_the_socket_is_no_running_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("sock");
+        let ask = || get::<StatusResponse>(&socket, api::STATUS).unwrap_err();
+        assert!(matches!(ask(), RemoteError::NotRunning));
+        // What a daemon that was killed leaves behind.
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(matches!(ask(), RemoteError::NotRunning));
+    }
 }

@@ -121,14 +121,12 @@ impl<'a> Watch<'a> {
 
     /// Queues what has happened. Returns the reason if the command could not be executed.
     fn gather(&mut self) -> Option<io::Error> {
-        let mut asked = false;
         while let Some(taken) = self.signals.take() {
             if taken.signal == libc::SIGCHLD && taken.origin == signal::Origin::Kernel {
                 continue;
             }
-            if !std::mem::replace(&mut asked, true) {
-                self.ask_witness();
-            }
+            // Each time: the group may have been sent another signal since.
+            self.ask_witness();
             let origin = self.origin(&taken);
             let event = Event::Signal {
                 signal: taken.signal,

@@ -7,11 +7,13 @@ use std::io;
 
 use nix::unistd::{ForkResult, dup2_stderr, fork, setsid};
 
+use super::signal::{self, SignalSet};
+
 /// What became of the caller.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Detached {
-    /// This is the background process: own session, no terminal, no inherited descriptors above 2.
+    /// This is the background process: own session, no terminal, no inherited descriptors above 2, no signal blocked.
     Background,
     /// This is the process that was started; it has nothing left to do.
     Starter,
@@ -28,6 +30,8 @@ pub(crate) fn detach() -> io::Result<Detached> {
         return Ok(Detached::Starter);
     }
     setsid()?;
+    // Whoever started us may have blocked the signal that is to end us one day.
+    signal::set_mask(SignalSet::EMPTY);
     // SAFETY: close_range takes three integers; nothing in this process has opened a descriptor above 2 yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
     Ok(Detached::Background)

@@ -205,6 +205,8 @@ fn ctrl_z_stops_the_job_and_fg_takes_it_back() {
             screens.push((seen(&mut terminal, ready.job(front)), String::new()));
         }
         send(ready.job(front), END);
+        // As long as it lives it may read the next line.
+        gone(ready.pid);
         screens.push(terminal.status());
         screens
     });
@@ -238,11 +240,13 @@ fn a_job_in_the_background_that_reads_is_stopped() {
         terminal.screen.until("Stopped");
         let line = terminal.screen.line();
         terminal.type_in("hello\n\x04");
-        (
-            line,
-            terminal.screen.until("ended="),
-            terminal.screen.line(),
-        )
+        let screen = terminal.screen.until("ended=");
+        // bash repeats its news at a moment of its own choice.
+        let rest: Vec<&str> = screen
+            .lines()
+            .filter(|line| !line.is_empty() && !line.contains("Stopped"))
+            .collect();
+        (line, rest.join("\n"), terminal.screen.line())
     });
 }
 
@@ -293,6 +297,8 @@ fn a_hang_up_of_the_session_leader_reaches_the_child() {
         let terminal = Terminal::start(&front.command(&[], &[PROBE, &log_option]));
         let ready = ready_in(&log);
         let mut leader = hang_up(terminal);
+        // The last copy of the master may be in a process that another test is just starting.
+        log_before(&log, "got 1");
         send(ready.job(front), FENCE);
         let seen = log_before(&log, "got 64")[1..].to_vec();
         assert_eq!(

@@ -5,6 +5,7 @@
 //! Invariant: the user inside is the user outside, with the same privileges; only the network is another.
 
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
@@ -19,7 +20,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use styxy_tests::namespace::{READY, Request};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let outcome = match arguments.split_first() {
         Some((verb, [])) if verb == "keep" => keep(),
         Some((verb, rest)) if verb == "enter" => enter(rest),
@@ -132,26 +133,27 @@ fn send_descriptor(channel: &OwnedFd, descriptor: &OwnedFd) -> io::Result<()> {
 }
 
 /// Enters the namespaces and the terminal that the options name, then becomes the program.
-fn enter(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+fn enter(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
     let mut rest = arguments.iter();
     while let Some(option) = rest.next() {
         if option == "--" {
             break;
         }
         let path = rest.next().ok_or("an option without a path")?;
-        match option.as_str() {
+        match option.to_str().unwrap_or_default() {
             "--user" => setns(File::open(path)?, CloneFlags::CLONE_NEWUSER)?,
             "--net" => setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?,
             "--terminal" => take_terminal(path)?,
-            _ => return Err(format!("no such option: {option}").into()),
+            _ => return Err(format!("no such option: {}", option.display()).into()),
         }
     }
     let program = rest.next().ok_or("no program")?;
-    Err(format!("{program}: {}", Command::new(program).args(rest).exec()).into())
+    let error = Command::new(program).args(rest).exec();
+    Err(format!("{}: {error}", program.display()).into())
 }
 
 /// Starts a session whose controlling terminal is the one at `path`, with stdin, stdout and stderr on it.
-fn take_terminal(path: &str) -> Result<(), Box<dyn Error>> {
+fn take_terminal(path: &OsStr) -> Result<(), Box<dyn Error>> {
     setsid()?;
     // A session leader without a terminal gets the first one that it opens, without any ioctl.
     let terminal = File::options().read(true).write(true).open(path)?;

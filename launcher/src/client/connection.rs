@@ -1,0 +1,139 @@
+//! One connection to a Unix socket: a request out, everything until its end in, within a time.
+//!
+//! Invariant: no call blocks for longer than the patience that it is given.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::unistd::Pid;
+
+use crate::sys::process::PidFd;
+
+/// After so long without an answer, and again and again, look whether whoever should answer can do so at all.
+const FIRST_LOOK: Duration = Duration::from_millis(10);
+const NEXT_LOOK: Duration = Duration::from_millis(100);
+/// No answer of the lease calls is larger, in bytes.
+const ANSWER_LIMIT: usize = 1 << 20;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody listens, or whoever did ended before the first byte of an answer.
+    Absent(io::Error),
+    /// The peer is there and its time is up.
+    Silent,
+    /// The peer is this process, and it is stopped.
+    Stopped(u32),
+    /// Anything else.
+    Io(io::Error),
+}
+
+/// Sends the request and returns what comes back until the peer closes the connection.
+pub(super) fn exchange(
+    path: &Path,
+    request: &[u8],
+    patience: Duration,
+) -> Result<Vec<u8>, Failure> {
+    let deadline = now() + patience;
+    let mut stream = open(path, patience)?;
+    stream.write_all(request).map_err(Failure::from)?;
+    let mut answer = Vec::new();
+    let mut look = FIRST_LOOK;
+    let mut buffer = [0; 4096];
+    loop {
+        if !is_readable(&stream, deadline, look)? {
+            look = NEXT_LOOK;
+            continue;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) if answer.is_empty() => {
+                return Err(Failure::Absent(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Ok(0) => return Ok(answer),
+            Ok(read) => answer.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        if answer.len() > ANSWER_LIMIT {
+            return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
+        }
+    }
+}
+
+/// A connection to the socket at `path`. `patience` is also that of every write on it.
+pub(super) fn open(path: &Path, patience: Duration) -> Result<UnixStream, Failure> {
+    let open = || -> nix::Result<UnixStream> {
+        let fd = socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )?;
+        // Set before connecting, which waits as well when too many are waiting already (unix(7)).
+        let millis = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(millis))?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(UnixStream::from(fd))
+    };
+    open().map_err(|errno| io::Error::from(errno).into())
+}
+
+/// The process at the other end, as this process counts pids; `None` where it is in another pid namespace.
+pub(super) fn peer(stream: &UnixStream) -> Option<u32> {
+    let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    u32::try_from(credentials.pid()).ok().filter(|&pid| pid > 0)
+}
+
+/// Whether there is something to read before `look` has passed. The deadline and a stopped peer are failures.
+fn is_readable(stream: &UnixStream, deadline: Instant, look: Duration) -> Result<bool, Failure> {
+    let left = deadline.saturating_duration_since(now());
+    let timeout = PollTimeout::try_from(look.min(left)).unwrap_or(PollTimeout::ZERO);
+    let mut polled = [PollFd::new(stream.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut polled, timeout) {
+        Ok(0) => {}
+        Ok(_) => return Ok(true),
+        Err(Errno::EINTR) => return Ok(false),
+        Err(errno) => return Err(Failure::Io(errno.into())),
+    }
+    match peer(stream) {
+        Some(pid) if is_stopped(pid) => Err(Failure::Stopped(pid)),
+        _ if left.is_zero() => Err(Failure::Silent),
+        _ => Ok(false),
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    PidFd::open(Pid::from_raw(pid.cast_signed())).is_ok_and(|process| process.is_stopped())
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // The last one: a time-out of SO_SNDTIMEO.
+            io::ErrorKind::WouldBlock => Self::Silent,
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => Self::Absent(error),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a shell that waits for another process needs a clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
