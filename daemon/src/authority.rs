@@ -20,7 +20,8 @@ use tracing::{info, warn};
 use crate::allocator::{
     Allocator, Applicant, Grant, Hold, LeaseId, OwnerKind, Record, Refusal, Release, ReportRefusal,
 };
-use crate::journal::Journal;
+use crate::census::{Depth, Walker};
+use crate::journal::{Journal, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::timers;
@@ -32,6 +33,10 @@ pub(crate) struct Authority {
     core: Mutex<Core>,
     boot: String,
     sessions: PathBuf,
+    /// Looks for leftovers.
+    marks: Walker,
+    /// Looks for users of session directories.
+    maps: Walker,
     started: Duration,
     deadline_moved: Notify,
     /// daemon --number of leases--> idle timer
@@ -89,8 +94,7 @@ pub(crate) struct Health {
 
 impl Authority {
     /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(journal_path: &std::path::Path, sessions: PathBuf) -> Arc<Self> {
-        let loaded = Journal::open(journal_path);
+    pub(crate) fn new(loaded: Loaded, sessions: PathBuf) -> Arc<Self> {
         for remark in &loaded.remarks {
             warn!("{remark}");
         }
@@ -107,6 +111,8 @@ impl Authority {
             }),
             boot: kernel::boot_id(),
             sessions,
+            marks: Walker::start(Depth::Marks),
+            maps: Walker::start(Depth::Maps),
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
             lease_count_tx: watch::Sender::new(0),

@@ -5,10 +5,12 @@
 //! except while [`Journal::degraded`] says why it cannot be written; requests are then served from memory.
 
 mod frame;
+#[cfg(test)]
+mod tests;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,6 +82,25 @@ impl Journal {
         }
     }
 
+    /// A journal that is never written to, because of this.
+    pub(crate) fn none(path: &Path, reason: String) -> Loaded {
+        let journal = Self {
+            path: path.to_owned(),
+            file: None,
+            len: 0,
+            compact_len: 0,
+            fault: Some(Fault {
+                reason,
+                retry_at: Duration::MAX,
+            }),
+        };
+        Loaded {
+            journal,
+            records: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
     /// Appends these records. Where that is impossible, or the file has grown too big, writes a new file
     /// with what `snapshot` says, which includes them.
     pub(crate) fn append(
@@ -88,21 +109,27 @@ impl Journal {
         now: Duration,
         snapshot: impl FnOnce() -> Vec<Record>,
     ) {
-        if records.is_empty()
-            || self
-                .fault
-                .as_ref()
-                .is_some_and(|fault| now < fault.retry_at)
-        {
+        let is_too_soon = |fault: &Fault| now < fault.retry_at;
+        if records.is_empty() || self.fault.as_ref().is_some_and(is_too_soon) {
             return;
         }
+        // Records that were not written while there was a fault are in the snapshot alone.
+        let is_whole = self.fault.is_none() && self.is_in_place();
         let too_big = self.len > COMPACT_ABOVE && self.len > self.compact_len * COMPACT_FACTOR;
-        let appended = if self.file.is_some() && self.fault.is_none() && !too_big {
+        let saved = if is_whole && !too_big {
             self.write(&frame::encode(records))
+                .or_else(|_| self.rewrite(&snapshot()))
         } else {
-            Err(io::ErrorKind::Other.into())
+            let rewritten = self.rewrite(&snapshot());
+            // No room for a second file is no reason not to go on with the first.
+            rewritten.or_else(|error| {
+                if is_whole {
+                    self.write(&frame::encode(records))
+                } else {
+                    Err(error)
+                }
+            })
         };
-        let saved = appended.or_else(|_| self.rewrite(&snapshot()));
         self.fault = saved.err().map(|error| Fault {
             reason: format!("cannot write `{}`: {error}", self.path.display()),
             retry_at: now + RETRY_AFTER,
@@ -125,9 +152,8 @@ impl Journal {
     fn load(&mut self, remarks: &mut Vec<String>) -> io::Result<Vec<Record>> {
         let mut file = private_file()
             .read(true)
-            .write(true)
+            .append(true)
             .create(true)
-            .truncate(false)
             .open(&self.path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -144,7 +170,6 @@ impl Journal {
         self.len = decoded.whole_len;
         self.compact_len = decoded.whole_len;
         file.set_len(self.len)?;
-        file.seek(SeekFrom::End(0))?;
         self.file = Some(file);
         Ok(decoded.records)
     }
@@ -179,14 +204,29 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether the open file is the one that the next daemon will find: somebody may have deleted it, or put
+    /// another one in its place.
+    fn is_in_place(&self) -> bool {
+        let Some(open) = self.file.as_ref().and_then(|file| file.metadata().ok()) else {
+            return false;
+        };
+        fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino()))
+    }
+
     /// Replaces the file by one with these records; the old one stays whole until the new one is.
     fn rewrite(&mut self, records: &[Record]) -> io::Result<()> {
         let bytes = frame::encode(records);
         let fresh_path = self.path.with_extension("new");
+        if let Some(dir) = self.path.parent() {
+            // If it is needed and cannot be made, opening the file says so.
+            DirBuilder::new().mode(0o700).create(dir).ok();
+        }
+        // What a killed daemon left half written.
+        fs::remove_file(&fresh_path).ok();
         let mut fresh = private_file()
-            .write(true)
-            .create(true)
-            .truncate(true)
+            .append(true)
+            .create_new(true)
             .open(&fresh_path)?;
         let written = fresh
             .write_all(&bytes)
@@ -207,177 +247,4 @@ fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
     options
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use styxy_protocol::Port;
-
-    use super::*;
-    use crate::allocator::LeaseId;
-
-    const NOW: Duration = Duration::from_secs(100);
-
-    fn records(count: u128) -> Vec<Record> {
-        (0..count)
-            .map(|n| Record::Ended(LeaseId::from_random(n << 80)))
-            .collect()
-    }
-
-    fn never() -> Vec<Record> {
-        panic!("no snapshot is needed")
-    }
-
-    fn reopened(path: &Path) -> Vec<Record> {
-        let loaded = Journal::open(path);
-        assert_eq!(loaded.journal.degraded(), None);
-        loaded.records
-    }
-
-    #[test]
-    fn what_was_appended_is_there_after_a_restart_for_the_owner_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let mut loaded = Journal::open(&path);
-        assert_eq!(loaded.records, []);
-        loaded.journal.append(&records(2), NOW, never);
-        drop(loaded);
-        let mut loaded = Journal::open(&path);
-        assert_eq!(loaded.records, records(2));
-        loaded.journal.append(&records(1), NOW, never);
-        assert_eq!(reopened(&path), [records(2), records(1)].concat());
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_journal_cut_at_any_length_loses_only_what_was_cut_and_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let whole = frame::encode(&records(8));
-        let ends: Vec<usize> = (0..=8).map(|n| frame::encode(&records(n)).len()).collect();
-        for length in 0..=whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
-            let mut loaded = Journal::open(&path);
-            let expected = ends.iter().filter(|end| **end <= length).count() - 1;
-            assert_eq!(loaded.records.len(), expected, "{length}");
-            loaded.journal.append(&records(1), NOW, never);
-            assert_eq!(reopened(&path).len(), expected + 1, "{length}");
-            assert!(!path.with_extension("damaged").exists());
-        }
-    }
-
-    #[test]
-    fn a_damaged_journal_is_kept_aside_and_what_can_be_read_is_used() {
-        let whole = frame::encode(&records(3));
-        let line = whole.len() / 3;
-        let mut bit = whole.clone();
-        bit[line + 20] ^= 1;
-        let mut lost_end_of_line = whole.clone();
-        lost_end_of_line[line - 1] = b' ';
-        let zeroes_in_front = [vec![0; 100], b"\n".to_vec(), whole.clone()].concat();
-        for (name, bytes, expected) in [
-            ("one bit", bit, 2),
-            ("a line end", lost_end_of_line, 1),
-            ("zeroes in front", zeroes_in_front, 3),
-            ("another file", b"hello\nworld\n".to_vec(), 0),
-            ("binary", [0xff, b'\n', 0, b'\n'].repeat(100), 0),
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("journal");
-            fs::write(&path, &bytes).unwrap();
-            let mut loaded = Journal::open(&path);
-            assert_eq!(loaded.records.len(), expected, "{name}");
-            assert_eq!(
-                fs::read(path.with_extension("damaged")).unwrap(),
-                bytes,
-                "{name}"
-            );
-            let kept = loaded.records.clone();
-            loaded
-                .journal
-                .append(&records(1), NOW, || [kept, records(1)].concat());
-            assert_eq!(reopened(&path).len(), expected + 1, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_directory_in_its_place_is_moved_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        fs::create_dir(&path).unwrap();
-        let mut loaded = Journal::open(&path);
-        loaded.journal.append(&records(1), NOW, || records(1));
-        assert_eq!(reopened(&path), records(1));
-    }
-
-    #[test]
-    fn a_symbolic_link_in_its_place_is_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let target = dir.path().join("precious");
-        fs::write(&target, "x").unwrap();
-        std::os::unix::fs::symlink(&target, &path).unwrap();
-        let mut loaded = Journal::open(&path);
-        loaded.journal.append(&records(1), NOW, || records(1));
-        assert_eq!(fs::read(&target).unwrap(), b"x");
-        assert_eq!(reopened(&path), records(1));
-    }
-
-    #[test]
-    fn a_failed_write_degrades_until_a_later_one_saves_everything() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("gone/journal");
-        let mut journal = Journal::open(&path).journal;
-        journal.append(&records(1), NOW, || records(1));
-        assert!(
-            journal
-                .degraded()
-                .is_some_and(|reason| reason.contains("gone/journal"))
-        );
-        fs::create_dir(dir.path().join("gone")).unwrap();
-        journal.append(&records(2), NOW, never);
-        assert!(journal.degraded().is_some(), "not tried again so soon");
-        journal.append(&records(3), NOW + RETRY_AFTER, || records(3));
-        assert_eq!(journal.degraded(), None);
-        assert_eq!(reopened(&path), records(3));
-    }
-
-    #[test]
-    fn a_full_disk_leaves_whole_records_and_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let mut journal = Journal::open(&path).journal;
-        journal.append(&records(2), NOW, never);
-        journal.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        fs::create_dir(path.with_extension("new")).unwrap(); // no new file either
-        journal.append(&records(1), NOW, || records(1));
-        assert!(journal.degraded().is_some());
-        assert_eq!(reopened(&path), records(2));
-    }
-
-    #[test]
-    fn a_journal_that_has_grown_is_written_anew() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("journal");
-        let mut journal = Journal::open(&path).journal;
-        let many = records(100);
-        let mut written = 0;
-        while written <= COMPACT_ABOVE {
-            journal.append(&many, NOW, never);
-            written += frame::encode(&many).len() as u64;
-        }
-        let last = Record::Sticky {
-            identity: serde_json::from_str(r#"{"project_path":"/p","service_name":"web"}"#)
-                .unwrap(),
-            port: Port::new(3000).unwrap(),
-        };
-        let snapshot = vec![last.clone()];
-        journal.append(&[last], NOW, || snapshot.clone());
-        assert_eq!(reopened(&path), snapshot);
-        journal.append(&records(1), NOW, never);
-        assert_eq!(reopened(&path).len(), 2);
-    }
 }

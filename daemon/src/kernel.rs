@@ -8,13 +8,15 @@ mod clock;
 mod pidfd;
 mod probe;
 mod process;
+mod readiness;
 mod sock_diag;
 
 pub use clock::{boot_time, wall_clock};
 pub use pidfd::Pidfd;
 pub use probe::{ephemeral_range, port_is_free, probe};
 pub use process::{
-    ProcessIdentity, Stat, boot_id, command_line, every_pid, has_in_environ, has_in_maps, holders,
+    ProcessIdentity, Stat, boot_id, command_line, environ, every_pid, holders, maps,
     process_identity, same_pid_namespace, session_id, uid_of,
 };
+pub(crate) use readiness::register;
 pub use sock_diag::{Listening, is_listening, listening, listening_on};

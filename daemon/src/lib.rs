@@ -7,10 +7,12 @@
 mod allocator;
 mod authority;
 pub mod browser_ports;
+mod census;
 mod journal;
 pub mod kernel;
 mod log;
 mod owner;
+mod place;
 pub mod placement;
 mod server;
 mod startup;
@@ -30,6 +32,9 @@ const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// A launcher that could not reach the daemon leaves a file of this name in its session directory: it has ended
 /// of its own accord, and what is left of its tree is left on purpose.
 pub const RELEASED_MARK: &str = "released";
+
+/// The variable that every process of a run has in its environment; its value is the id of the lease.
+pub const LEASE_VARIABLE: &str = "STYXY_LEASE";
 
 /// Where the daemon keeps its files. The caller has chosen and created neither of them.
 #[derive(Clone, Debug)]
@@ -64,6 +69,12 @@ impl Paths {
     /// What the daemon remembers across restarts.
     pub fn journal(&self) -> PathBuf {
         self.state_dir.join("journal")
+    }
+
+    /// The file whose lock gives the right to write the journal: one home may have daemons in several runtime
+    /// directories, as its user may come with different environments. Never deleted.
+    pub fn journal_lock(&self) -> PathBuf {
+        self.state_dir.join("journal.lock")
     }
 }
 
@@ -102,6 +113,8 @@ pub enum Ended {
     LostTheRace,
     /// Nobody had a lease for [`Config::idle_exit`].
     Idle,
+    /// Its socket or its lock were deleted or replaced. The leases are in the journal for the next daemon.
+    Displaced,
 }
 
 /// Why the daemon could not start.

@@ -52,6 +52,7 @@ pub(crate) fn identify(
     let owner = Owner {
         process: stat.identity,
         session: stat.session,
+        group: Some(stat.group),
     };
     Ok((OwnerKind::Watched(owner), Some(pidfd)))
 }

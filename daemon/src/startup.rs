@@ -1,7 +1,7 @@
 //! From a configuration to a serving daemon and back: directories, lock, journal, socket, in this order.
 //!
 //! Invariant: only the process that holds the lock touches the socket, so there are never two listeners, and
-//! a stale socket or pid file means nothing.
+//! a stale socket or pid file means nothing. Only the one that holds the journal's lock writes the journal.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{
@@ -20,11 +21,16 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::authority::Authority;
+use crate::journal::{Journal, Loaded};
+use crate::place::Place;
 use crate::server::{self, Context};
 use crate::{Config, DaemonError, Ended, LogTarget, Paths, log, timers};
 
 /// How many clients may wait for the accept loop: a hundred launchers at once, with room.
 const BACKLOG: i32 = 1024;
+/// How often, and how far apart, the journal's lock is tried.
+const JOURNAL_ATTEMPTS: usize = 20;
+const JOURNAL_PAUSE: Duration = Duration::from_millis(25);
 
 /// Serves until `stop` resolves or the daemon has been idle for long enough.
 pub(crate) async fn serve(
@@ -42,11 +48,15 @@ pub(crate) async fn serve(
     if let Err(error) = state_dir {
         warn!(%error, "no state directory");
     }
-    let authority = Authority::new(&paths.journal(), paths.sessions());
-    let listener = open_socket(&paths.socket()).map_err(|source| DaemonError::Socket {
+    // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
+    let (journal, journal_lock) = open_journal(paths).await;
+    let authority = Authority::new(journal, paths.sessions());
+    let socket_failed = |source| DaemonError::Socket {
         path: paths.socket(),
         source,
-    })?;
+    };
+    let listener = open_socket(&paths.socket()).map_err(socket_failed)?;
+    let place = Place::of(paths).map_err(socket_failed)?;
     write_pid(paths);
     info!(version = config.version, "serving");
 
@@ -69,17 +79,37 @@ pub(crate) async fn serve(
     let ended = tokio::select! {
         () = stop => Ended::Stopped,
         () = timers::idle(config.idle_exit, authority.lease_count()) => Ended::Idle,
+        () = place.lost() => Ended::Displaced,
     };
     info!(?ended, "stopping");
     expiry.abort();
+    if place.is_ours() {
+        fs::remove_file(paths.pid()).ok();
+    }
     // Clients that come from now on start a daemon of their own; it waits for the lock to be free.
-    fs::remove_file(paths.socket()).ok();
+    place.remove_socket();
     stop_tx.send_replace(());
     server.await.ok();
     authority.sync();
-    fs::remove_file(paths.pid()).ok();
+    drop(journal_lock);
     drop(lock);
     Ok(ended)
+}
+
+/// The journal, if no other daemon of this home has it, and the right to write it. A daemon that has been displaced
+/// may just be leaving it.
+async fn open_journal(paths: &Paths) -> (Loaded, Option<Flock<fs::File>>) {
+    let (path, lock_path) = (paths.journal(), paths.journal_lock());
+    for _ in 0..JOURNAL_ATTEMPTS {
+        match take_lock(&lock_path) {
+            Ok(Some(lock)) => return (Journal::open(&path), Some(lock)),
+            Ok(None) => timers::pause(JOURNAL_PAUSE).await,
+            // No directory, or a file system without locks: the journal says what it cannot do itself.
+            Err(_) => return (Journal::open(&path), None),
+        }
+    }
+    let reason = format!("`{}` is in use by another daemon", path.display());
+    (Journal::none(&path, reason), None)
 }
 
 fn make_runtime_dir(path: &Path) -> Result<(), DaemonError> {

@@ -1,6 +1,7 @@
 //! Everything that waits for time to pass. Nothing here runs while there is nothing to wait for.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ pub(crate) async fn process_end(pidfd: &Pidfd) {
 }
 
 /// Waits until every one of these processes has ended.
-pub(crate) async fn every_end(pidfds: &[Pidfd]) {
+pub(crate) async fn every_end(pidfds: impl IntoIterator<Item = &Pidfd>) {
     for pidfd in pidfds {
         process_end(pidfd).await;
     }
@@ -93,7 +94,7 @@ pub(crate) async fn idle(limit: Option<Duration>, mut leases: watch::Receiver<us
 }
 
 async fn wait_readable(pidfd: &Pidfd) -> io::Result<()> {
-    let fd = pidfd.register()?;
+    let fd = kernel::register(pidfd.as_fd())?;
     drop(fd.readable().await?);
     Ok(())
 }

@@ -94,6 +94,8 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
             }
         }
         if now() >= deadline {
+            // Others need not wait for nothing as well.
+            remember(&failure, &StartError::Silent);
             return Err(StartError::Silent);
         }
         nap(pause);

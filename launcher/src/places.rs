@@ -131,9 +131,18 @@ fn fits_a_socket(runtime: &Path) -> io::Result<()> {
     ))
 }
 
+/// The home without symbolic links, as far as it exists: two names of one home have one daemon.
+fn resolved(home: &Path) -> PathBuf {
+    let in_parent = || Some(home.parent()?.canonicalize().ok()?.join(home.file_name()?));
+    home.canonicalize()
+        .ok()
+        .or_else(in_parent)
+        .unwrap_or_else(|| home.to_owned())
+}
+
 /// A name for the runtime directory of this home: 64-bit FNV-1a of its path, which is stable across builds.
 fn directory_name(home: &Path) -> String {
-    let hash = home
+    let hash = resolved(home)
         .as_os_str()
         .as_bytes()
         .iter()
@@ -179,6 +188,24 @@ mod tests {
         assert_ne!(one.runtime, two.runtime);
         assert!(one.runtime.starts_with(temp.path()) && one.runtime.is_dir());
         assert_eq!(fs::metadata(&one.runtime).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn two_names_of_one_home_have_one_runtime_directory() {
+        let temp = tempfile::tempdir().unwrap();
+        let (real, link) = (temp.path().join("real"), temp.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let runtime = |home: &Path| {
+            let env = [("HOME", home), ("XDG_RUNTIME_DIR", temp.path())];
+            Places::find(&context(&env)).unwrap().runtime
+        };
+        let before = runtime(&real);
+        assert_eq!(runtime(&link), before);
+        // The first daemon makes it.
+        fs::create_dir(real.join(".styxy")).unwrap();
+        assert_eq!(runtime(&real), before);
+        assert_eq!(runtime(&link), before);
     }
 
     #[test]

@@ -212,7 +212,11 @@ mod tests {
             argv: vec!["x".into()],
             env: Vec::new(),
             intercept,
-            redirects,
+            reach: if redirects {
+                Reach::None
+            } else {
+                Reach::Argument
+            },
             is_guess,
             port: port(3000),
         }

@@ -245,8 +245,14 @@ mod tests {
             (bound(3000, 20000), true),
             (bound(9229, 9229), false),
         ] {
-            assert_eq!(known.is_the_service(entry), is_service, "{entry:?}");
-            assert!(unknown.is_the_service(entry));
+            assert_eq!(known.service(&[entry]).is_some(), is_service, "{entry:?}");
+            assert_eq!(unknown.service(&[entry]), Some(entry));
         }
+        let both = [bound(9229, 9229), bound(3000, 3000)];
+        assert_eq!(
+            unknown.service(&both),
+            Some(both[1]),
+            "the leased one comes first"
+        );
     }
 }

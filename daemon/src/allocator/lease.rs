@@ -101,6 +101,9 @@ pub(crate) struct Owner {
     /// The session it was in when it took the lease. What it leaves behind in this session is its tree;
     /// descendants with a session of their own are deliberate daemons.
     pub(crate) session: u32,
+    /// The process group it was in, which its command shares. Not known of leases that an earlier version made.
+    #[serde(default)]
+    pub(crate) group: Option<u32>,
 }
 
 /// What keeps a lease alive.

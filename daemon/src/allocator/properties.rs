@@ -69,6 +69,7 @@ impl Ask {
             _ => OwnerKind::Watched(Owner {
                 process: ProcessIdentity { pid, start_time },
                 session: 1,
+                group: Some(1),
             }),
         }
     }

@@ -21,6 +21,7 @@ fn owner(pid: u32) -> OwnerKind {
     OwnerKind::Watched(Owner {
         process: ProcessIdentity { pid, start_time: 1 },
         session: 1,
+        group: Some(1),
     })
 }
 

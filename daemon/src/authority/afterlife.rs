@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,8 @@ use crate::tree::Tree;
 
 /// How long leftovers have between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long an exec may leave a process without environment.
+const EXEC_TIME: Duration = Duration::from_millis(20);
 /// How long a killed process may take to be gone before the next look.
 const KILL_WAIT: Duration = Duration::from_millis(200);
 /// How often leftovers are looked for: a process that forks while it is being killed needs a second time.
@@ -72,7 +75,7 @@ impl Authority {
             .join(crate::RELEASED_MARK)
             .exists();
         if was_killed && !left_on_purpose {
-            end_leftovers(tree).await;
+            self.end_leftovers(tree, ports.clone()).await;
         }
         let mut backoff = Backoff::new(Duration::from_millis(50), LONGEST_LOOK);
         loop {
@@ -96,6 +99,47 @@ impl Authority {
         }
     }
 
+    /// Ends what a killed launcher has left behind in its session: asks, and after the grace period kills.
+    async fn end_leftovers(&self, tree: Tree, ports: BTreeSet<Port>) {
+        let look = || async move {
+            let census = self.marks.ask().await;
+            census.map_or_else(Vec::new, |census| tree.leftovers(&census))
+        };
+        let mut found = look().await;
+        if found.is_empty() {
+            // In the moment of an exec a process has no environment to be known by.
+            timers::pause(EXEC_TIME).await;
+            found = look().await;
+        }
+        terminate(&found);
+        let nameless = spawn_blocking(move || tree.nameless_leftovers(&ports)).await;
+        let nameless = nameless.unwrap_or_default();
+        terminate(&nameless);
+        let count = found.len() + nameless.len();
+        if count == 0 {
+            return;
+        }
+        info!(id = %tree.id, count, "ending what a killed run left behind");
+        let all_gone = async {
+            timers::every_end(&found).await;
+            timers::every_end(&nameless).await;
+        };
+        timeout(GRACE, all_gone).await.ok();
+        for _ in 0..KILL_ROUNDS {
+            let rest = look().await;
+            let nameless = nameless.iter().filter(|process| !process.has_ended());
+            let rest: Vec<&Pidfd> = rest.iter().chain(nameless).collect();
+            if rest.is_empty() {
+                return;
+            }
+            for process in &rest {
+                process.send_signal(Signal::SIGKILL).ok();
+            }
+            timeout(KILL_WAIT, timers::every_end(rest)).await.ok();
+        }
+        warn!(id = %tree.id, "some of it cannot be killed");
+    }
+
     /// Removes a session directory once no process uses it.
     pub(super) async fn sweep_session(self: Arc<Self>, tree: Tree) {
         let dir = self.sessions.join(tree.id.to_string());
@@ -103,10 +147,14 @@ impl Authority {
             return;
         }
         // A failed walk has seen nothing, and then the directory stays.
-        while let Ok(users) = spawn_blocking(move || tree.users()).await {
+        while let Some(census) = self.maps.ask().await {
+            let users = tree.users(&census);
             if users.is_empty() {
                 let removed = spawn_blocking(move || fs::remove_dir_all(dir)).await;
-                if let Ok(Err(error)) = removed {
+                // A launcher that lives removes it as well.
+                if let Ok(Err(error)) = removed
+                    && error.kind() != io::ErrorKind::NotFound
+                {
                     warn!(id = %tree.id, %error, "cannot remove session directory");
                 }
                 return;
@@ -145,33 +193,10 @@ impl Authority {
     }
 }
 
-/// Ends what a killed launcher has left behind in its session: asks, and after the grace period kills.
-async fn end_leftovers(tree: Tree) {
-    let look = || async move {
-        spawn_blocking(move || tree.leftovers())
-            .await
-            .unwrap_or_default()
-    };
-    let leftovers = look().await;
-    if leftovers.is_empty() {
-        return;
-    }
-    info!(id = %tree.id, count = leftovers.len(), "ending what a killed run left behind");
-    for process in &leftovers {
+fn terminate(processes: &[Pidfd]) {
+    for process in processes {
         process.send_signal(Signal::SIGTERM).ok();
         // A stopped process takes the signal only when it goes on.
         process.send_signal(Signal::SIGCONT).ok();
     }
-    timeout(GRACE, timers::every_end(&leftovers)).await.ok();
-    for _ in 0..KILL_ROUNDS {
-        let rest = look().await;
-        if rest.is_empty() {
-            return;
-        }
-        for process in &rest {
-            process.send_signal(Signal::SIGKILL).ok();
-        }
-        timeout(KILL_WAIT, timers::every_end(&rest)).await.ok();
-    }
-    warn!(id = %tree.id, "some of it cannot be killed");
 }

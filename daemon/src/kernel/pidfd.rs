@@ -5,8 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// A process, by descriptor. Readable as soon as the process has ended. Closed on exec.
 #[derive(Debug)]
@@ -35,25 +33,6 @@ impl Pidfd {
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-    }
-
-    /// Makes the running event loop notice the end of the process: what is returned becomes readable then.
-    ///
-    /// # Errors
-    /// If the kernel has no more room for watches.
-    ///
-    /// # Panics
-    /// Outside an event loop.
-    #[expect(
-        unsafe_code,
-        reason = "registering a descriptor needs a promise that it stays open"
-    )]
-    pub(crate) fn register(&self) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
-        // SAFETY: the descriptor stays open and stays this one while it is borrowed, which is as long as the
-        // registration lives, and `Pidfd` never lets go of it before it is dropped.
-        let registered =
-            unsafe { AsyncFd::register_with_interest(self.0.as_fd(), Interest::READABLE) };
-        registered.map_err(|error| error.into_parts().1)
     }
 
     /// Sends a signal to this very process.

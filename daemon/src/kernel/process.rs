@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +24,10 @@ pub struct ProcessIdentity {
 pub struct Stat {
     /// Who it is.
     pub identity: ProcessIdentity,
+    /// Its parent (field 4): a process that has lost its own is given to a subreaper or to process 1.
+    pub parent: u32,
+    /// Its process group (field 5).
+    pub group: u32,
     /// Its session (field 6).
     pub session: u32,
     /// Whether it still runs: neither zombie nor dead.
@@ -48,6 +51,8 @@ impl Stat {
                 pid,
                 start_time: fields.get(19)?.parse().ok()?,
             },
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             alive: !matches!(*fields.first()?, "Z" | "X" | "x"),
         })
@@ -110,14 +115,15 @@ pub fn every_pid() -> Vec<u32> {
         .collect()
 }
 
-/// Whether the environment that the process was started with contains this text.
-pub fn has_in_environ(pid: u32, text: &str) -> bool {
-    contains(&format!("/proc/{pid}/environ"), text)
+/// The environment that the process was started with, `NAME=value` texts that end in NUL. Empty if it cannot be
+/// read, and for the moment of an exec.
+pub fn environ(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
-/// Whether the process has a file mapped whose path contains this text. Milliseconds for a big process.
-pub fn has_in_maps(pid: u32, text: &str) -> bool {
-    contains(&format!("/proc/{pid}/maps"), text)
+/// The memory map of the process, one mapping a line, the file's path last. Milliseconds for a big process.
+pub fn maps(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/maps")).unwrap_or_default()
 }
 
 /// Which processes have one of these sockets open, as (pid, inode). Looks `among` these pids, else at every
@@ -151,18 +157,6 @@ fn socket_inode(target: &std::path::Path) -> Option<u32> {
         .ok()
 }
 
-fn contains(path: &str, text: &str) -> bool {
-    let needle = text.as_bytes();
-    let Ok(haystack) = fs::read(path) else {
-        return false;
-    };
-    !needle.is_empty()
-        && std::ffi::OsStr::from_bytes(&haystack)
-            .as_bytes()
-            .windows(needle.len())
-            .any(|window| window == needle)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
@@ -180,7 +174,7 @@ mod tests {
         text.push_str(" 4711 0 0\n");
         let stat = Stat::parse(12, &text).unwrap();
         assert_eq!(stat.identity.start_time, 4711);
-        assert_eq!(stat.session, 7);
+        assert_eq!((stat.parent, stat.group, stat.session), (1, 12, 7));
         assert!(stat.alive);
         for torn in ["", "12 (a", "12 (a) S 1 2 3"] {
             assert_eq!(Stat::parse(12, torn), None, "{torn:?}");
@@ -209,13 +203,15 @@ mod tests {
         BufReader::new(output).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         assert_eq!(command_line(pid).as_deref(), Some("cat -"));
-        assert!(has_in_environ(pid, "mark-0001"));
-        assert!(!has_in_environ(pid, "mark-0002"));
-        assert!(has_in_maps(pid, "cat"));
+        let environ = environ(pid);
+        let mut entries = environ.split(|byte| *byte == 0);
+        assert!(entries.any(|entry| entry == b"STYXY_TEST_MARK=mark-0001"));
+        assert!(String::from_utf8_lossy(&maps(pid)).contains("/cat\n"));
         child.kill().expect("it is ours");
         child.wait().expect("it ends");
         assert_eq!(process_identity(pid), None);
         assert_eq!(command_line(pid), None);
+        assert!(super::environ(pid).is_empty() && maps(pid).is_empty());
     }
 
     #[test]

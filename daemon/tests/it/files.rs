@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use serde_json::json;
-use styxy_daemon::{Config, DaemonError, Ended, LogTarget, run_until};
+use styxy_daemon::{Config, DaemonError, Ended, LogTarget, Paths, run_until};
 
 use crate::harness::{Daemon, Process, ask, config, fresh_port, home, lock_id, mode};
 
@@ -24,6 +24,7 @@ fn everything_is_for_its_owner_alone() {
         paths.lock(),
         paths.pid(),
         paths.journal(),
+        paths.journal_lock(),
         log,
     ] {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
@@ -83,6 +84,60 @@ fn what_a_killed_daemon_leaves_is_in_nobodys_way() {
     );
     assert_eq!(daemon.stop(), Ended::Stopped);
     assert!(!paths.socket().exists() && !paths.pid().exists() && paths.lock().exists());
+}
+
+#[test]
+fn a_daemon_whose_files_are_taken_away_makes_room_for_another() {
+    let displace: [fn(&Paths); 4] = [
+        |paths| fs::remove_file(paths.socket()).unwrap(),
+        |paths| fs::remove_file(paths.lock()).unwrap(),
+        |paths| fs::remove_dir_all(&paths.runtime_dir).unwrap(),
+        |paths| fs::rename(&paths.runtime_dir, paths.state_dir.join("moved")).unwrap(),
+    ];
+    for displace in displace {
+        let (_dir, paths) = home();
+        let mut first = Daemon::start(&paths);
+        let owner = Process::idle();
+        let lease = first.allocate(&json!({ "service_type": "dev", "pid": owner.pid() }));
+        displace(&paths);
+        assert_eq!(first.wait(), Ended::Displaced);
+        let second = Daemon::start(&paths);
+        assert_eq!(second.leases()[0]["lock_id"], lease["lock_id"]);
+    }
+}
+
+#[test]
+fn the_socket_of_another_daemon_is_left_to_it() {
+    let (dir, paths) = home();
+    let mut first = Daemon::start(&paths);
+    fs::rename(&paths.runtime_dir, dir.path().join("moved")).unwrap();
+    let second = Daemon::start(&paths);
+    assert_eq!(first.wait(), Ended::Displaced);
+    second.allocate(&ask("dev"));
+    assert!(paths.pid().exists());
+}
+
+#[test]
+fn two_daemons_of_one_home_never_write_one_journal() {
+    let (dir, paths) = home();
+    let first = Daemon::start(&paths);
+    let lease = first.allocate(&ask("dev"));
+    let elsewhere = Paths {
+        runtime_dir: dir.path().join("elsewhere"),
+        ..paths.clone()
+    };
+    let second = Daemon::start(&elsewhere);
+    second.allocate(&ask("dev"));
+    let status = second.get("/status").body;
+    let reason = status["degraded"].as_str().expect("it says so");
+    assert!(reason.contains("in use by another daemon"), "{reason}");
+    assert_eq!(first.get("/status").body["degraded"], json!(null));
+    assert_eq!(second.stop(), Ended::Stopped);
+    assert_eq!(first.stop(), Ended::Stopped);
+    let next = Daemon::start(&elsewhere);
+    let leases = next.leases();
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0]["lock_id"], lease["lock_id"]);
 }
 
 #[test]

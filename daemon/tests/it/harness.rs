@@ -209,7 +209,7 @@ impl Process {
         eventually("the program runs", || {
             let line = styxy_daemon::kernel::command_line(pid);
             line.is_some_and(|line| line.starts_with("sleep"))
-                && styxy_daemon::kernel::has_in_environ(pid, lock_id)
+                && String::from_utf8_lossy(&styxy_daemon::kernel::environ(pid)).contains(lock_id)
         });
         process
     }

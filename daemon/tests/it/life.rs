@@ -85,6 +85,38 @@ fn a_leftover_that_ignores_sigterm_is_killed() {
 }
 
 #[test]
+fn who_only_mentions_the_lease_is_let_live() {
+    let (_dir, paths) = home();
+    let daemon = Daemon::start(&paths);
+    let mut owner = Process::idle();
+    let (lease, port) = lease_for(&daemon, &owner);
+    let id = lock_id(&lease);
+    let mut server = Process::listener(id, &["sleep", "600"], bind(port));
+    let session = daemon.session_dir(id);
+    let mention = |name: &str, value: String| {
+        let assignment = format!("{name}={value}");
+        let mut process = Process::of_lease(
+            None,
+            &["env", &assignment, "sh", "-c", "echo ready; exec sleep 600"],
+            std::process::Stdio::null(),
+        );
+        assert_eq!(process.line(), "ready\n");
+        process
+    };
+    let mut bystanders = [
+        mention("PWD", session.display().to_string()),
+        mention("NOTE", format!("STYXY_LEASE={id} is slow")),
+        mention("OTHER_STYXY_LEASE", id.to_owned()),
+    ];
+    owner.kill();
+    assert_eq!(server.death(), Some(libc::SIGTERM));
+    eventually("the lease ends", || daemon.leases().is_empty());
+    for bystander in &mut bystanders {
+        assert!(bystander.0.try_wait().unwrap().is_none());
+    }
+}
+
+#[test]
 fn a_deliberate_daemon_lives_on_and_keeps_its_port_leased() {
     let (_dir, paths) = home();
     let daemon = Daemon::start(&paths);

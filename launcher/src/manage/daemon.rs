@@ -53,7 +53,7 @@ fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     );
     match styxy_daemon::run(config) {
         Ok(Ended::LostTheRace) => already_running(places),
-        Ok(Ended::Stopped | Ended::Idle) => ExitCode::SUCCESS,
+        Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
         Err(error) => super::failed(&with_causes(&error)),
     }
 }

@@ -210,7 +210,7 @@ fn a_plan_tells_the_port_and_whose_it_is() {
     assert_eq!(plan.argv, words(&["python3", "-m", "http.server", "8001"]));
     assert_eq!(plan.env, [("STYXY_LEASE".into(), "1f".into())]);
     assert_eq!(plan.port, port(8001));
-    assert!(plan.intercept && !plan.redirects && !plan.is_guess);
+    assert!(plan.intercept && plan.reach == Reach::Argument && !plan.is_guess);
 }
 
 #[test]
