@@ -1,8 +1,10 @@
 //! The servers that people run, each alone, twice, and with its port held by a foreign process.
 
-use styxy_tests::{Fixture, Host};
+use nix::sys::signal::Signal;
+use styxy_tests::{Deadline, Fixture, Host, available};
 
-use crate::server::server_tests;
+use crate::server::{WATCHED, ready_port, server_tests};
+use crate::{FIXTURES, sandbox};
 
 server_tests!(
     http_server,
@@ -102,3 +104,35 @@ server_tests!(
         says: "- Local:         http://localhost:{}",
     }
 );
+
+/// Next locks its project, so a port of its own does not help the second one; it ends, and the first goes on.
+#[test]
+fn a_second_next_in_one_project_ends_as_it_does_without_styxy() {
+    let sandbox = sandbox();
+    let Some(dir) = available(FIXTURES.copy(Fixture::Next, &sandbox, "app")) else {
+        return;
+    };
+    let next = ["npm", "run", "dev"];
+    let call = sandbox.managed(next).env(WATCHED.0, WATCHED.1);
+    let first = call.in_dir(&dir).spawn();
+    let port = ready_port(&first);
+    sandbox.page(port, "/", "hello from next", Deadline::long());
+
+    let second = [sandbox.command(next), sandbox.managed(next)].map(|call| {
+        let ended = call.in_dir(&dir).spawn().end(Deadline::long());
+        let why = "Another next dev server is already running";
+        assert!(
+            ended.stdout.contains(why) || ended.stderr.contains(why),
+            "{ended:#?}"
+        );
+        ended.status
+    });
+    assert_eq!(second[0], second[1], "bare, managed");
+    assert!(!second[0].success());
+
+    sandbox.page(port, "/", "hello from next", Deadline::short());
+    first.signal_group(Signal::SIGINT);
+    first.exit_status(Deadline::long());
+    sandbox.wait_free(port, Deadline::short());
+    sandbox.wait_quiet(Deadline::short());
+}
