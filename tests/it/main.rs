@@ -10,6 +10,7 @@ mod frameworks;
 mod harness;
 mod house;
 mod http_server;
+mod leftovers;
 mod many;
 mod npm_scripts;
 mod server;
