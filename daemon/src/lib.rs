@@ -23,6 +23,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for walks of `/proc`; they exist only while there is something to walk for.
@@ -164,6 +165,7 @@ pub enum DaemonError {
 /// # Errors
 /// See [`DaemonError`]; all of them happen before the first request is served.
 pub fn run(config: Config) -> Result<Ended, DaemonError> {
+    allow_descriptors();
     block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::EventLoop)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::EventLoop)?;
@@ -183,6 +185,15 @@ pub fn run(config: Config) -> Result<Ended, DaemonError> {
 /// As [`run`].
 pub fn run_until(config: Config, stop: impl Future<Output = ()>) -> Result<Ended, DaemonError> {
     block_on(startup::serve(config, stop))
+}
+
+/// Takes as many descriptors as may be had: each lease and each leftover is watched through one, and the soft limit
+/// is made for programs that use `select(2)`.
+fn allow_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Without it some leases hang on heartbeats.
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).ok();
+    }
 }
 
 fn block_on(

@@ -53,6 +53,11 @@ fn assert_one_line(stderr: &str) {
 fn instance_dir(sandbox: &Sandbox) -> PathBuf {
     sandbox.styxy(["daemon", "start", "-d"]).run().success();
     sandbox.styxy(["daemon", "stop"]).run().success();
+    the_instance_dir(sandbox)
+}
+
+/// The directory of the sandbox's daemon.
+fn the_instance_dir(sandbox: &Sandbox) -> PathBuf {
     let entries = fs::read_dir(sandbox.runtime_dir().join("styxy")).expect("a runtime directory");
     let dirs: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
     let [dir] = dirs.as_slice() else {
@@ -171,4 +176,111 @@ fn a_daemon_that_is_killed_takes_nothing_with_it() {
         sandbox.wait_free(port, Deadline::short());
     }
     sandbox.wait_quiet(Deadline::short());
+}
+
+#[test]
+fn whatever_is_deleted_while_the_daemon_runs_the_next_run_finds_one_that_knows_every_lease() {
+    let deletions: [fn(&Sandbox); 5] = [
+        |sandbox| fs::remove_file(the_instance_dir(sandbox).join("sock")).expect("rm"),
+        |sandbox| fs::remove_file(the_instance_dir(sandbox).join("lock")).expect("rm"),
+        |sandbox| fs::remove_dir_all(sandbox.runtime_dir().join("styxy")).expect("rm -r"),
+        |sandbox| {
+            let runtime = sandbox.runtime_dir();
+            fs::rename(runtime.join("styxy"), runtime.join("old")).expect("mv");
+        },
+        |sandbox| fs::remove_dir_all(sandbox.home().join(".styxy")).expect("rm -r"),
+    ];
+    for delete in deletions {
+        let sandbox = sandbox();
+        let run = |name: &str| {
+            let call = sandbox.managed(HTTP_SERVER).env(WATCHED.0, WATCHED.1);
+            call.in_dir(sandbox.project(name)).spawn()
+        };
+        let first = run("first");
+        assert_eq!(ready_port(&first), 8000);
+        delete(&sandbox);
+        let second = run("second");
+        assert_eq!(ready_port(&second), 8001);
+        second.line_with(&auto_assigned(8000, 8001), Deadline::short());
+        assert_eq!(leases(&sandbox).allocations.len(), 2);
+        // The one that was displaced has gone, or is about to.
+        let alone = styxy_tests::eventually(Deadline::short(), || {
+            (sandbox.daemons().len() == 1).then_some(())
+        });
+        assert!(alone.is_some(), "{:?}", sandbox.daemons());
+        let daemons = sandbox.daemons();
+        for daemon in daemons.iter() {
+            daemon.signal(Signal::SIGKILL);
+        }
+        daemons.wait_gone(Deadline::short());
+        sandbox.styxy(["daemon", "start", "-d"]).run().success();
+        assert_eq!(leases(&sandbox).allocations.len(), 2);
+        for run in [first, second] {
+            run.signal(Signal::SIGTERM);
+            assert_one_line(&run.end(Deadline::short()).stderr);
+        }
+        sandbox.wait_quiet(Deadline::short());
+    }
+}
+
+#[test]
+fn a_daemon_that_was_stopped_has_gone_and_another_takes_over_its_leases() {
+    let sandbox = sandbox();
+    let run = sandbox
+        .managed(HTTP_SERVER)
+        .env(WATCHED.0, WATCHED.1)
+        .spawn();
+    assert_eq!(ready_port(&run), 8000);
+    for _ in 0..10 {
+        sandbox.styxy(["daemon", "stop"]).run().success();
+        assert!(sandbox.daemons().is_empty(), "{:?}", sandbox.daemons());
+        let daemon = sandbox.styxy(["daemon", "start"]).spawn();
+        daemon.line_with("Styxy daemon listens on", Deadline::short());
+        assert_eq!(leases(&sandbox).allocations.len(), 1);
+    }
+    run.signal(Signal::SIGTERM);
+    run.exit_status(Deadline::short());
+    sandbox.wait_quiet(Deadline::short());
+}
+
+#[test]
+fn two_names_of_one_home_and_two_runtime_directories_share_what_can_be_shared() {
+    let sandbox = sandbox();
+    let first = sandbox
+        .managed(HTTP_SERVER)
+        .env(WATCHED.0, WATCHED.1)
+        .spawn();
+    assert_eq!(ready_port(&first), 8000);
+    let other_name = sandbox.projects().join("home");
+    std::os::unix::fs::symlink(sandbox.home(), &other_name).expect("symlink");
+    let ended = sandbox
+        .styxy(["list"])
+        .env("HOME", other_name)
+        .run()
+        .success();
+    assert!(ended.stdout.contains("8000"), "{ended:?}");
+
+    // A daemon in another runtime directory has the same home and must not spoil its journal.
+    let elsewhere = sandbox.runtime_dir().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("mkdir");
+    for _ in 0..3 {
+        let call = sandbox.managed(["python3", "-m", "http.server", "8100"]);
+        let call = call
+            .env(WATCHED.0, WATCHED.1)
+            .env("XDG_RUNTIME_DIR", &elsewhere);
+        let run = call.in_dir(sandbox.project("other")).spawn();
+        ready_port(&run);
+        run.signal(Signal::SIGTERM);
+        assert_one_line(&run.end(Deadline::short()).stderr);
+    }
+    for daemon in sandbox.daemons().iter() {
+        daemon.signal(Signal::SIGKILL);
+    }
+    sandbox.daemons().wait_gone(Deadline::short());
+    sandbox.styxy(["daemon", "start", "-d"]).run().success();
+    let leases = leases(&sandbox).allocations;
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].port.get(), 8000);
+    first.signal(Signal::SIGTERM);
+    first.exit_status(Deadline::short());
 }

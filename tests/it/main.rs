@@ -11,6 +11,7 @@ mod harness;
 mod house;
 mod http_server;
 mod launcher;
+mod leftovers;
 mod many;
 mod node_tools;
 mod npm_scripts;
