@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use styxy_protocol::Port;
+
 use crate::env_names;
 
 /// What the launcher was started with.
@@ -55,6 +57,12 @@ impl Context {
         self.var(name)
             .map(Path::new)
             .filter(|path| path.is_absolute())
+    }
+
+    /// The port that a run outside this one was told to ask for. What is no port counts as unset.
+    pub(crate) fn wished_port(&self) -> Option<Port> {
+        let port: Port = self.var(env_names::PORT)?.to_str()?.parse().ok()?;
+        (!port.is_privileged()).then_some(port)
     }
 
     /// Whether the user turned styxy off.

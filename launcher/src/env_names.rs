@@ -4,6 +4,9 @@
 pub(crate) const HOME_DIR: &str = "STYXY_HOME";
 /// `1`: `styxy run` replaces itself with the command and does nothing else.
 pub(crate) const DISABLE: &str = "STYXY_DISABLE";
+/// The port to ask for, as with `--port`, which beats it. Set by a run that steps aside for the `styxy run` in the
+/// script that it runs; no process of a run sees it.
+pub(crate) const PORT: &str = "STYXY_PORT";
 /// Set in every process of a run: the lease id. The daemon finds what a killed launcher left by it.
 pub(crate) const LEASE: &str = "STYXY_LEASE";
 /// The loader's list of libraries; ours is appended to the user's.

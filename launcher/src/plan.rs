@@ -75,14 +75,15 @@ pub(crate) fn plan(
     }
 }
 
-/// The inherited environment with the plan's variables in it.
+/// The inherited environment with the plan's variables in it, and without the wish for a port, which this run
+/// has taken for its own.
 pub(crate) fn environment(
     inherited: &[(OsString, OsString)],
     set: &[(OsString, OsString)],
 ) -> Vec<(OsString, OsString)> {
     let kept = inherited
         .iter()
-        .filter(|(name, _)| !set.iter().any(|(other, _)| other == name));
+        .filter(|(name, _)| name != env_names::PORT && !set.iter().any(|(other, _)| other == name));
     kept.chain(set).cloned().collect()
 }
 

@@ -15,6 +15,7 @@ use styxy_recipes::{Catalog, Command, Detection, Outcome, detect};
 
 use crate::cli::RunArgs;
 use crate::context::Context;
+use crate::env_names;
 use crate::exit_codes;
 use crate::lease::{self, Lease, Wish};
 use crate::notice::{self, Notice, Notices, Volume};
@@ -39,7 +40,10 @@ pub(crate) fn run(context: &Context, args: &RunArgs) -> ExitCode {
         (false, false) => Volume::Normal,
     });
     let detection = understand(context, &args.command, &notices);
-    let service = Service::new(args, detection);
+    if detection.outcome == Outcome::BringsOwnRun && !args.dry_run {
+        return step_aside(context, args, &notices);
+    }
+    let service = Service::new(args, context.wished_port(), detection);
     if !service.needs_port && !args.dry_run {
         return replaced_by(context, &args.command);
     }
@@ -98,8 +102,10 @@ struct Service {
 }
 
 impl Service {
-    fn new(args: &RunArgs, detection: Detection) -> Self {
+    fn new(args: &RunArgs, wished: Option<Port>, detection: Detection) -> Self {
         let is_service = matches!(detection.outcome, Outcome::Service | Outcome::Generic);
+        let brings_own_run = detection.outcome == Outcome::BringsOwnRun;
+        let named = args.port.or(wished);
         Self {
             kind: args
                 .service_type
@@ -109,14 +115,15 @@ impl Service {
                 .name
                 .clone()
                 .unwrap_or_else(|| detection.service_name.clone()),
-            asked: args.port.or(detection.asked_port.map(|asked| asked.port)),
-            insistence: match (args.strict, args.port) {
+            asked: named.or(detection.asked_port.map(|asked| asked.port)),
+            insistence: match (args.strict, named) {
                 (true, _) => Insistence::Strict,
                 (false, Some(_)) => Insistence::Named,
                 (false, None) => Insistence::None,
             },
             // Who names a port or a type says that it is a service.
-            needs_port: is_service || args.port.is_some() || args.service_type.is_some(),
+            needs_port: is_service
+                || !brings_own_run && (args.port.is_some() || args.service_type.is_some()),
             detection,
         }
     }
@@ -248,15 +255,33 @@ fn supervised(context: &Context, command: &[OsString], plan: &RunPlan, mut tree:
     }
 }
 
+/// Becomes a command whose script runs styxy itself, and hands the wish for a port on to that run.
+fn step_aside(context: &Context, args: &RunArgs, notices: &Notices) -> ExitCode {
+    if args.strict || args.service_type.is_some() || args.name.is_some() {
+        notices.say(Notice::Degraded(
+            &"the script runs `styxy run` itself: `--strict`, `--type` and `--name` belong there",
+        ));
+    }
+    let mut env = context.env.clone();
+    if let Some(port) = args.port {
+        env.retain(|(name, _)| name != env_names::PORT);
+        env.push((env_names::PORT.into(), port.to_string().into()));
+    }
+    let error = supervise::exec(&args.command, &env);
+    not_started(&args.command, &error)
+}
+
 fn replaced_by(context: &Context, command: &[OsString]) -> ExitCode {
     let error = supervise::exec(command, &context.env);
     not_started(command, &error)
 }
 
 fn not_started(command: &[OsString], error: &SpawnError) -> ExitCode {
+    let because = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     notice::fatal(&format_args!(
-        "`{}`: {error}",
-        notice::visible(&command[0].to_string_lossy())
+        "`{}`: {error}{}",
+        notice::visible(&command[0].to_string_lossy()),
+        because.unwrap_or_default()
     ));
     ExitCode::from(match error {
         SpawnError::NotFound => exit_codes::NOT_FOUND,
@@ -361,7 +386,7 @@ mod tests {
         };
         let (notices, _) = notice::tests::recorded(Volume::Normal);
         let detection = understand(&context, &args.command, &notices);
-        Service::new(&args, detection)
+        Service::new(&args, None, detection)
     }
 
     #[test]

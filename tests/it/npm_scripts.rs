@@ -61,3 +61,14 @@ fn a_nested_run_keeps_out_of_the_way_of_a_foreign_process_too() {
     let said = run.so_far();
     assert_eq!(said.matches("auto-assigned").count(), 1, "{said}");
 }
+
+#[test]
+fn a_port_that_is_named_in_front_of_a_nested_run_reaches_it() {
+    let sandbox = sandbox();
+    let Some(dir) = available(FIXTURES.copy(Fixture::Vite, &sandbox, "app")) else {
+        return;
+    };
+    let call = sandbox.styxy(["run", "--port", "4321", "--", "npm", "run", "managed"]);
+    let mut run = call.env(WATCHED.0, WATCHED.1).in_dir(dir).spawn();
+    serves_with_one_lease(&sandbox, &mut run, 4321);
+}

@@ -255,6 +255,8 @@ fn variables_of_the_plan_replace_inherited_ones_however_often_they_are_there() {
     ]);
     assert_eq!(environment(&inherited, &set), expected);
     assert_eq!(environment(&inherited, &[]), inherited);
+    let wish = [("STYXY_PORT".into(), "4000".into())];
+    assert_eq!(environment(&wish, &[]), [], "a run has it for itself");
 }
 
 #[test]
