@@ -17,6 +17,8 @@ use crate::context::Context;
 
 /// The largest package.json that is read, in bytes.
 const PACKAGE_LIMIT: u64 = 1 << 20;
+/// The largest other file that is read, in bytes.
+const TEXT_LIMIT: u64 = 1 << 16;
 /// How many entries of a workspace folder are looked at.
 const WORKSPACE_LIMIT: usize = 500;
 /// The largest recipe file that is read, in bytes.
@@ -71,6 +73,11 @@ impl Project for ProjectFiles {
 
     fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    fn text(&self, path: &Path) -> Option<String> {
+        // Nobody knows whether the program reads the file, so there is nothing to say about one that cannot be.
+        read_capped(path, TEXT_LIMIT).ok().flatten()
     }
 
     fn workspace_package(&self, root: &Path, name: &str) -> Option<PathBuf> {

@@ -36,6 +36,9 @@ pub trait Project {
     /// Whether there is a file or directory at this path.
     fn exists(&self, path: &Path) -> bool;
 
+    /// The text of a small file, such as a `.env`.
+    fn text(&self, path: &Path) -> Option<String>;
+
     /// The directory of the package called `name` (its name, or its path relative to `root`) in the
     /// workspace whose root package is in `root`.
     fn workspace_package(&self, root: &Path, name: &str) -> Option<PathBuf>;

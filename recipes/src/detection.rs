@@ -10,6 +10,7 @@ use crate::{Catalog, Command, Project};
 
 mod follow;
 mod judge;
+mod wish;
 
 /// What to do with the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum AskedFrom {
     Script,
     /// A variable of the environment that the tool reads.
     Environment,
+    /// A `.env` file, from which programs set the variables that the environment does not have.
+    File,
 }
 
 /// Whether the preload library goes with the command.

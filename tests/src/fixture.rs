@@ -206,11 +206,18 @@ fn succeed(command: &mut Command) -> Result<(), Missing> {
         return Ok(());
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    let last = errors.lines().rev().find(|line| !line.trim().is_empty());
-    let last = last.unwrap_or_default();
+    // The cause comes first, advice after it; npm begins every line of both with `npm error`.
+    let lines = errors
+        .lines()
+        .map(|line| line.trim_start_matches("npm error").trim());
+    let cause: Vec<_> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with("npm warn"))
+        .take(4)
+        .collect();
     Err(Missing::new(format!(
-        "{command:?}: {}: {last}",
-        output.status
+        "{command:?}: {}: {}",
+        output.status,
+        cause.join("; ")
     )))
 }
 

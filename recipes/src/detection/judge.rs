@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use styxy_protocol::Port;
 
-use super::{Asked, AskedFrom, Detection, Intercept, Outcome, dev};
+use super::wish::{Wish, conclude, wish_of};
+use super::{AskedFrom, Detection, Intercept, Outcome, dev};
 use crate::asked::{InArguments, Number, Place, in_arguments, variable};
 use crate::invocation::{Origin, Trail, Word, escaped, program_name, shown};
 use crate::matching::{self, Matched, Surroundings};
@@ -17,17 +18,13 @@ use crate::{Catalog, Command, Project, unwrap};
 /// The name of what no recipe knows.
 const GENERIC: &str = "generic";
 
+/// Where programs that nobody knows may have their variables from.
+const DOTENV: &str = ".env";
+
 pub(super) struct Judge<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) command: &'a Command<'a>,
     pub(super) project: &'a dyn Project,
-}
-
-/// The user's wish, and whether it is one that styxy can serve.
-enum Wish {
-    None,
-    Port(Asked),
-    Own,
 }
 
 impl Judge<'_> {
@@ -90,8 +87,12 @@ impl Judge<'_> {
         }
         let env = [EnvForm::named("PORT")];
         let mut plan = nothing(self.command.argv.len());
-        let wish = self.wish_in_env(&env, &trail);
+        let mut wish = self.wish_in_env(&env, &trail);
+        if matches!(wish, Wish::None) {
+            wish = self.wish_in_files(&[DOTENV.to_owned()], &env, &trail);
+        }
         plan_env(&env, &trail, &mut plan);
+        plan.own = wish.port();
         let name = tool.map_or_else(|| GENERIC.to_owned(), Tool::service_name);
         conclude(
             Detection {
@@ -156,11 +157,13 @@ impl Judge<'_> {
             asked.extend(rules.asked_env.iter().cloned());
             wish = self.wish_in_env(&asked, &trail);
         }
+        if matches!(wish, Wish::None) {
+            wish = self.wish_in_files(&rules.dotenv, &env, &trail);
+        }
         plan_env(&env, &trail, &mut plan);
-        plan.own = match &wish {
-            Wish::Port(asked) => Some(asked.port),
-            _ => rules.default.filter(|_| !rules.tell_default),
-        };
+        plan.own = wish
+            .port()
+            .or_else(|| rules.default.filter(|_| !rules.tell_default));
         if add && plan.replace.is_empty() {
             plan.insert = self.insert(recipe, tool, &options, &trail);
         }
@@ -204,37 +207,6 @@ impl Judge<'_> {
             strict: recipe.port.strict.clone(),
         })
     }
-
-    /// The port in the first of these variables that has one.
-    fn wish_in_env(&self, forms: &[EnvForm], trail: &Trail) -> Wish {
-        for EnvForm { name, .. } in forms {
-            let (value, from) = match trail.assigned(name) {
-                Some(assignment) => {
-                    let from = match assignment.origin {
-                        Origin::Argv(_) => AskedFrom::Assignment,
-                        Origin::Script => AskedFrom::Script,
-                    };
-                    (Some(assignment.value.clone()), from)
-                }
-                None if trail.env_reaches(name) => {
-                    ((self.command.env)(name), AskedFrom::Environment)
-                }
-                None => (None, AskedFrom::Environment),
-            };
-            let Some(text) = value.as_ref().and_then(|value| value.to_str()) else {
-                continue;
-            };
-            let digits = match variable(text) {
-                Some((_, otherwise)) => otherwise.unwrap_or(""),
-                // The port of an address: what follows the last colon.
-                None => text.rsplit(':').next().unwrap_or(""),
-            };
-            if let Some(number) = Number::parse(digits) {
-                return wish_of(number, from);
-            }
-        }
-        Wish::None
-    }
 }
 
 /// Sets these variables, or changes the words of the command that set them.
@@ -264,21 +236,6 @@ fn plan_env(forms: &[EnvForm], trail: &Trail, plan: &mut Plan) {
     }
 }
 
-fn wish_of(number: Number, from: AskedFrom) -> Wish {
-    number
-        .port()
-        .map_or(Wish::Own, |port| Wish::Port(Asked { port, from }))
-}
-
-impl From<Origin> for AskedFrom {
-    fn from(origin: Origin) -> Self {
-        match origin {
-            Origin::Argv(_) => Self::Argument,
-            Origin::Script => Self::Script,
-        }
-    }
-}
-
 fn replace(place: &Place<'_>) -> Option<Replace> {
     match place.origin {
         Origin::Argv(at) => Some(Replace {
@@ -288,31 +245,6 @@ fn replace(place: &Place<'_>) -> Option<Replace> {
             is_argument: true,
         }),
         Origin::Script => None,
-    }
-}
-
-/// Enters the user's wish; one that styxy must not touch ends the matter.
-fn conclude(detection: Detection, wish: &Wish) -> Detection {
-    match wish {
-        Wish::None => detection,
-        Wish::Port(asked) => Detection {
-            asked_port: Some(*asked),
-            ..detection
-        },
-        Wish::Own => {
-            let mut why = detection.why;
-            why.push(
-                "the port that it was given is 0, privileged or no port number, so it keeps that"
-                    .to_owned(),
-            );
-            Detection {
-                outcome: Outcome::KeepsItsPort,
-                why,
-                intercept: Intercept::Off,
-                plan: nothing(detection.plan.len),
-                ..detection
-            }
-        }
     }
 }
 

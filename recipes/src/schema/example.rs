@@ -29,6 +29,9 @@ pub struct Example {
     /// Files that exist.
     #[serde(default)]
     pub files: Vec<String>,
+    /// Texts of files that the program reads.
+    #[serde(default)]
+    pub texts: BTreeMap<String, String>,
     /// What it is expected to be.
     #[serde(default)]
     pub outcome: ExampleOutcome,

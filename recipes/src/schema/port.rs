@@ -19,7 +19,8 @@ pub struct PortRules {
     pub env: Vec<EnvForm>,
     /// Variables that are read as the user's wish but not set.
     pub asked_env: Vec<EnvForm>,
-    /// Files from which the tool itself reads those variables. Carried for a later stage.
+    /// Files beside the package from which the program may set those variables if the environment does not, in the
+    /// order of their weight. A port in one of them is the user's wish.
     pub dotenv: Vec<String>,
     /// Which word after the subcommand a positional form is: 0 is the first.
     pub position: usize,

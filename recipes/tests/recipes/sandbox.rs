@@ -15,6 +15,7 @@ pub(crate) const ROOT: &str = "/home/me/project";
 pub(crate) struct Sandbox {
     pub(crate) packages: BTreeMap<PathBuf, Package>,
     pub(crate) files: BTreeSet<PathBuf>,
+    pub(crate) texts: BTreeMap<PathBuf, String>,
     pub(crate) env: BTreeMap<String, String>,
 }
 
@@ -67,6 +68,11 @@ impl Sandbox {
                 .iter()
                 .map(|file| Path::new(ROOT).join(file))
                 .collect(),
+            texts: example
+                .texts
+                .iter()
+                .map(|(file, text)| (Path::new(ROOT).join(file), text.clone()))
+                .collect(),
             env: example.env.clone(),
         }
     }
@@ -88,6 +94,10 @@ impl Project for Sandbox {
 
     fn exists(&self, path: &Path) -> bool {
         self.files.contains(path) || self.packages.contains_key(path)
+    }
+
+    fn text(&self, path: &Path) -> Option<String> {
+        self.texts.get(path).cloned()
     }
 
     fn workspace_package(&self, root: &Path, name: &str) -> Option<PathBuf> {

@@ -1,7 +1,5 @@
 //! How the command ends, and how it fails to begin.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::process::{Outcome, Running, outcome};
 use super::{Front, PROBE, compare, file};
 
@@ -78,8 +76,7 @@ fn a_file_that_is_not_executable_is_126() {
 fn a_script_without_an_interpreter_line_is_run_by_the_shell() {
     let dir = tempfile::tempdir().unwrap();
     let script = file(&dir, "script");
-    std::fs::write(&script, "echo \"$@\"; exit 5\n").unwrap();
-    std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    program(&script, "755", "echo \"$@\"; exit 5\n");
     compare("script", |front| {
         let outcome = by_shell(front, &[&script, "a b", "", "*"]);
         assert_eq!(
@@ -94,13 +91,11 @@ fn a_script_without_an_interpreter_line_is_run_by_the_shell() {
 fn the_command_is_looked_for_along_the_path() {
     let dir = tempfile::tempdir().unwrap();
     for (place, mode, body) in [
-        ("first", 0o644, ""),
-        ("second", 0o755, "#!/bin/sh\necho second\n"),
+        ("first", "644", ""),
+        ("second", "755", "#!/bin/sh\necho second\n"),
     ] {
         std::fs::create_dir(dir.path().join(place)).unwrap();
-        let tool = dir.path().join(place).join("tool");
-        std::fs::write(&tool, body).unwrap();
-        std::fs::set_permissions(&tool, PermissionsExt::from_mode(mode)).unwrap();
+        program(&file(&dir, &format!("{place}/tool")), mode, body);
     }
     let path = format!(
         "PATH={}:{}:/usr/bin:/bin",
@@ -176,4 +171,12 @@ fn what_the_child_leaves_running_is_left_alone() {
         assert_eq!(shell.line(), "got 64", "it lives and can still write");
         super::process::send(leftover.pid, super::process::END);
     });
+}
+
+/// Makes an executable file, by another process: a descriptor of our own would be copied into whatever another test forks just then,
+/// and a file that anybody has open for writing cannot be executed.
+fn program(path: &str, mode: &str, text: &str) {
+    let install = ["install", "-m", mode, "/dev/stdin", path].map(Into::into);
+    let result = outcome(&install, text.as_bytes());
+    assert_eq!(result.code, Some(0), "{result:?}");
 }
