@@ -273,10 +273,11 @@ fn two_names_of_one_home_and_two_runtime_directories_share_what_can_be_shared() 
         run.signal(Signal::SIGTERM);
         assert_one_line(&run.end(Deadline::short()).stderr);
     }
-    for daemon in sandbox.daemons().iter() {
+    let daemons = sandbox.daemons();
+    for daemon in daemons.iter() {
         daemon.signal(Signal::SIGKILL);
     }
-    sandbox.daemons().wait_gone(Deadline::short());
+    daemons.wait_gone(Deadline::short());
     sandbox.styxy(["daemon", "start", "-d"]).run().success();
     let leases = leases(&sandbox).allocations;
     assert_eq!(leases.len(), 1);
