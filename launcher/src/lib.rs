@@ -63,6 +63,9 @@ fn explain(error: &clap::Error) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => notice::plain(&text),
+        ErrorKind::MissingRequiredArgument if text.contains("\n  <COMMAND>") => {
+            notice::fatal(&"no command to run; the usage is `styxy run [OPTIONS] -- COMMAND...`");
+        }
         _ => notice::fatal(&text.trim_end().trim_start_matches("error: ")),
     }
     ExitCode::from(exit_codes::USAGE)

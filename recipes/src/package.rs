@@ -23,7 +23,7 @@ pub struct Package {
 
 /// Why a text is not a `package.json`: it is not a JSON object.
 #[derive(Debug, thiserror::Error)]
-#[error("package.json is not valid JSON")]
+#[error("it is not a JSON object (line {}, column {})", .0.line(), .0.column())]
 pub struct PackageError(#[source] serde_json::Error);
 
 impl Package {
