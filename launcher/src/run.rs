@@ -103,9 +103,15 @@ struct Service {
 
 impl Service {
     fn new(args: &RunArgs, wished: Option<Port>, detection: Detection) -> Self {
-        let is_service = matches!(detection.outcome, Outcome::Service | Outcome::Generic);
-        let brings_own_run = detection.outcome == Outcome::BringsOwnRun;
         let named = args.port.or(wished);
+        // Who names a port or a type says that it is a service.
+        let is_named = args.port.is_some() || args.service_type.is_some();
+        let detection = match detection.outcome {
+            Outcome::ShortLived | Outcome::KeepsItsPort if is_named => {
+                detection.as_service(&args.command)
+            }
+            _ => detection,
+        };
         Self {
             kind: args
                 .service_type
@@ -121,9 +127,7 @@ impl Service {
                 (false, Some(_)) => Insistence::Named,
                 (false, None) => Insistence::None,
             },
-            // Who names a port or a type says that it is a service.
-            needs_port: is_service
-                || !brings_own_run && (args.port.is_some() || args.service_type.is_some()),
+            needs_port: matches!(detection.outcome, Outcome::Service | Outcome::Generic),
             detection,
         }
     }

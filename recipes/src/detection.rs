@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use styxy_protocol::{Port, ServiceType};
 
 use crate::plan::{Manner, Plan};
+use crate::schema::EnvForm;
 use crate::{Catalog, Command, Project};
 
 mod follow;
@@ -110,6 +111,24 @@ pub struct Detection {
 }
 
 impl Detection {
+    /// The same command for a user who says that it is a service although it does not look like one: it gets `PORT`
+    /// and interception, as an unknown one does. `argv` is the command that was detected.
+    #[must_use]
+    pub fn as_service(mut self, argv: &[OsString]) -> Self {
+        self.why.push("it was named a service".to_owned());
+        Self {
+            outcome: Outcome::Generic,
+            intercept: Intercept::Preload,
+            plan: Plan {
+                len: argv.len(),
+                env: vec![EnvForm::named("PORT")],
+                env_reaches: true,
+                ..Plan::default()
+            },
+            ..self
+        }
+    }
+
     /// The command `argv` (the one that was detected) with `port`. A tool that takes this port by itself is told
     /// nothing, so that its own configuration files stay in force.
     #[must_use]

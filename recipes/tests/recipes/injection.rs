@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use styxy_protocol::Port;
-use styxy_recipes::{AskedFrom, Catalog, Detection, Intercept, Reach};
+use styxy_recipes::{AskedFrom, Catalog, Detection, Intercept, Outcome, Reach};
 
 use crate::sandbox::{Sandbox, argv};
 
@@ -188,4 +188,19 @@ fn a_tool_that_takes_the_port_anyway_is_told_nothing_unless_the_user_insists() {
         argv("npm run dev -- -p 6006"),
         "by itself it takes a random port"
     );
+}
+
+#[test]
+fn what_looks_like_no_server_gets_a_port_when_the_user_says_that_it_is_one() {
+    for line in ["sleep 1000", "vite build", "python3 -m http.server 80"] {
+        let found = detected(line, &[], &[]).as_service(&argv(line));
+        let injection = found.inject_always(port(), &argv(line));
+        assert_eq!(found.outcome, Outcome::Generic, "{line}");
+        assert_eq!(injection.argv, argv(line));
+        assert_eq!(
+            injection.env,
+            [("PORT".to_owned(), port().to_string().into())]
+        );
+        assert_eq!(injection.reach, Reach::Environment, "{line}");
+    }
 }
