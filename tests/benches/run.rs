@@ -1,4 +1,4 @@
-//! What `styxy run` costs in front of a command that does nothing: `cargo bench -p styxy-tests --bench run`.
+//! What `styxy run` costs in front of a command that does nothing but might be a server: `cargo bench -p styxy-tests --bench run`.
 //!
 //! The variants are started in turn, so that whatever else the machine does hits all of them, and stated as the
 //! median of the ratios to the bare command of the same round. The floor is a wrapper in C that forks and waits.
@@ -14,6 +14,10 @@ fn main() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let styxy = env!("CARGO_BIN_EXE_styxy-under-test");
     let floor = build_floor(temp.path());
+    // Under its own name it is known to be no server, and would just be executed.
+    let server = temp.path().join("server");
+    std::fs::copy("/bin/true", &server).expect("copy /bin/true");
+    let server = &*server.to_string_lossy();
     let variant = |name: &'static str, words: &[&str], env: &[(&str, &str)]| Variant {
         name,
         words: words.iter().map(ToString::to_string).collect(),
@@ -23,16 +27,21 @@ fn main() {
             .collect(),
     };
     let variants = [
-        variant("bare /bin/true", &["/bin/true"], &[]),
+        variant("bare", &[server], &[]),
         variant(
             "C: vfork, exec, wait",
-            &[&floor.to_string_lossy(), "/bin/true"],
+            &[&floor.to_string_lossy(), server],
             &[],
         ),
-        variant("styxy run", &[styxy, "run", "-q", "--", "/bin/true"], &[]),
+        variant("styxy run", &[styxy, "run", "-q", "--", server], &[]),
+        variant(
+            "styxy run of no server",
+            &[styxy, "run", "-q", "--", "/bin/true"],
+            &[],
+        ),
         variant(
             "styxy run, STYXY_DISABLE=1",
-            &[styxy, "run", "-q", "--", "/bin/true"],
+            &[styxy, "run", "-q", "--", server],
             &[("STYXY_DISABLE", "1")],
         ),
         variant("styxy --version", &[styxy, "--version"], &[]),
