@@ -195,7 +195,7 @@ fn read_answer<A: DeserializeOwned>(answer: &[u8]) -> Result<A, ClientError> {
     }
 }
 
-/// Status and body of an answer whose connection is closed after it (RFC 9112, section 6.3).
+/// Status and body of an answer that has nothing behind its body.
 fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
     let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = str::from_utf8(&answer[..head_end]).ok()?;

@@ -109,8 +109,10 @@ impl Tree {
         if let Some(session) = &session {
             teller.tell(session.table().entries());
         }
+        // Removed before the daemon hears of the end, it is nothing that the daemon has to look after.
+        let session = session.filter(|_| !no_child_is_left());
         let released = lease.release();
-        let Some(session) = session.filter(|_| !no_child_is_left()) else {
+        let Some(session) = session else {
             return;
         };
         if released == Release::Untold {

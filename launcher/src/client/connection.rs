@@ -37,7 +37,7 @@ pub(super) enum Failure {
     Io(io::Error),
 }
 
-/// Sends the request and returns what comes back until the peer closes the connection.
+/// Sends the request and returns the answer: what its head promises, or everything until the peer closes.
 pub(super) fn exchange(
     path: &Path,
     request: &[u8],
@@ -59,7 +59,13 @@ pub(super) fn exchange(
                 return Err(Failure::Absent(io::ErrorKind::UnexpectedEof.into()));
             }
             Ok(0) => return Ok(answer),
-            Ok(read) => answer.extend_from_slice(&buffer[..read]),
+            Ok(read) => {
+                answer.extend_from_slice(&buffer[..read]);
+                // The peer closes the connection too, but may have other things to do first.
+                if is_whole(&answer) {
+                    return Ok(answer);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error.into()),
         }
@@ -67,6 +73,22 @@ pub(super) fn exchange(
             return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
         }
     }
+}
+
+/// Whether an answer has as much of a body as its head promises.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(head_end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&answer[..head_end]);
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let value = name
+            .eq_ignore_ascii_case("content-length")
+            .then_some(value)?;
+        value.trim().parse::<usize>().ok()
+    });
+    length.is_some_and(|length| answer.len() - head_end - 4 >= length)
 }
 
 /// A connection to the socket at `path`. `patience` is also that of every write on it.
@@ -136,4 +158,23 @@ impl From<io::Error> for Failure {
 )]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_when_the_promised_body_is_there() {
+        for (answer, whole) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", true),
+            ("HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}", false),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 3\r\n", false),
+            ("HTTP/1.1 200 OK\r\n\r\n{}", false),
+            ("", false),
+        ] {
+            assert_eq!(is_whole(answer.as_bytes()), whole, "{answer:?}");
+        }
+    }
 }
