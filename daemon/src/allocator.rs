@@ -23,6 +23,7 @@ use styxy_protocol::api::ListenerReport;
 
 use crate::kernel::ProcessIdentity;
 use crate::placement::{Placement, SPARES};
+use crate::service_types::ServiceTypes;
 
 pub(crate) use grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal, holder};
 pub(crate) use lease::{Hold, Identity, Lease, LeaseId, LeaseIdError, Owner, Record};
@@ -36,6 +37,7 @@ const MAX_REPORTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Allocator {
     placement: Placement,
+    types: ServiceTypes,
     leases: BTreeMap<LeaseId, Lease>,
     by_port: BTreeMap<Port, LeaseId>,
     /// How many leases hang on a process; none has 0.
@@ -75,11 +77,12 @@ pub(crate) enum ReportRefusal {
 }
 
 impl Allocator {
-    /// No leases, on a machine with this ephemeral range. `seed` decides where the search for spare ports
+    /// No leases, with these service types, on a machine with this ephemeral range. `seed` decides where the search for spare ports
     /// begins, so that two daemons on one machine do not run after the same ones.
-    pub(crate) fn new(ephemeral: RangeInclusive<u16>, seed: u16) -> Self {
+    pub(crate) fn new(types: ServiceTypes, ephemeral: RangeInclusive<u16>, seed: u16) -> Self {
         Self {
             placement: Placement::new(ephemeral),
+            types,
             leases: BTreeMap::new(),
             by_port: BTreeMap::new(),
             by_owner: HashMap::new(),
@@ -88,6 +91,11 @@ impl Allocator {
             sticky_clock: 0,
             next_spare: SPARES.start() + seed % (SPARES.end() - SPARES.start() + 1),
         }
+    }
+
+    /// The service types in force.
+    pub(crate) fn types(&self) -> &ServiceTypes {
+        &self.types
     }
 
     /// Makes what was decided true. Records that contradict the state (which only a damaged journal holds)

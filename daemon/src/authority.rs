@@ -24,6 +24,7 @@ use crate::census::{Depth, Walker};
 use crate::journal::{Journal, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::owner::{self, OwnerRefusal, Peer};
+use crate::settings::Settings;
 use crate::timers;
 use crate::tree;
 
@@ -94,12 +95,12 @@ pub(crate) struct Health {
 
 impl Authority {
     /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(loaded: Loaded, sessions: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(loaded: Loaded, sessions: PathBuf, settings: &Settings) -> Arc<Self> {
         for remark in &loaded.remarks {
             warn!("{remark}");
         }
         let seed = random_bits().map_or(0, |bits| (bits & 0xffff) as u16);
-        let mut allocator = Allocator::new(kernel::ephemeral_range(), seed);
+        let mut allocator = Allocator::new(settings.types.clone(), kernel::ephemeral_range(), seed);
         for record in &loaded.records {
             allocator.apply(record);
         }

@@ -11,7 +11,7 @@ mod process;
 mod readiness;
 mod sock_diag;
 
-pub use clock::{boot_time, wall_clock};
+pub use clock::{boot_time, rfc3339, wall_clock};
 pub use pidfd::Pidfd;
 pub use probe::{ephemeral_range, port_is_free, probe};
 pub use process::{

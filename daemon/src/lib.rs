@@ -15,6 +15,8 @@ mod owner;
 mod place;
 pub mod placement;
 mod server;
+pub mod service_types;
+pub mod settings;
 mod startup;
 mod timers;
 mod tree;

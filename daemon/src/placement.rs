@@ -7,9 +7,10 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port, ServiceTypeSpec};
+use styxy_protocol::Port;
 
 use crate::browser_ports::is_bad_port;
+use crate::service_types::{Definition, ServiceTypes};
 
 /// Spare ports come from here: no service type has ports in it, and it lies below the usual ephemeral range.
 pub const SPARES: RangeInclusive<u16> = 20_000..=29_999;
@@ -95,14 +96,19 @@ pub struct Wishes {
 }
 
 /// Every port that the service may get, in the order in which they are tried; some come twice.
-pub fn candidates(wishes: Wishes, spec: &ServiceTypeSpec) -> impl Iterator<Item = Port> + Clone {
+pub fn candidates(
+    wishes: Wishes,
+    definition: &Definition,
+    types: &ServiceTypes,
+) -> impl Iterator<Item = Port> + Clone {
     let own = [wishes.asked, wishes.last, wishes.default];
-    let neighbours = wishes.default.map(|default| neighbours(default.get()));
+    let neighbours = wishes
+        .default
+        .map(|default| neighbours(default.get(), types));
     own.into_iter()
         .flatten()
         .chain(neighbours.into_iter().flatten().filter_map(Port::new))
-        .chain(spec.preferred_ports().filter_map(Port::new))
-        .chain(spec.range().filter_map(Port::new))
+        .chain(definition.candidates())
 }
 
 /// Every spare port once, from `start` on.
@@ -118,32 +124,26 @@ pub fn spares_from(start: u16) -> impl Iterator<Item = Port> + Clone {
 }
 
 /// The few ports after a tool's default that belong to no service type: what the tool itself would try next.
-fn neighbours(default: u16) -> impl Iterator<Item = u16> + Clone {
+fn neighbours(default: u16, types: &ServiceTypes) -> impl Iterator<Item = u16> + Clone {
     (default..=default.saturating_add(NEIGHBOURS))
         .skip(1)
-        .filter(|port| {
-            !BUILTIN_SERVICE_TYPES
-                .iter()
-                .any(|spec| spec.range().contains(port))
-        })
+        .filter(|port| !types.has_port(*port))
 }
 
 #[cfg(test)]
 mod tests {
-    use styxy_protocol::ServiceType;
-
     use super::*;
 
     fn port(number: u16) -> Port {
         Port::new(number).unwrap()
     }
 
-    fn spec(name: &str) -> &'static ServiceTypeSpec {
-        name.parse::<ServiceType>().unwrap().builtin().unwrap()
-    }
-
     fn order(wishes: Wishes, name: &str) -> Vec<u16> {
-        candidates(wishes, spec(name)).map(Port::get).collect()
+        let types = ServiceTypes::builtin();
+        let definition = types.get(&name.parse().unwrap()).unwrap();
+        candidates(wishes, definition, &types)
+            .map(Port::get)
+            .collect()
     }
 
     #[test]
@@ -217,8 +217,8 @@ mod tests {
         );
         assert_eq!(spares_from(25_000).count(), 10_000);
         assert_eq!(spares_from(0).next(), Port::new(20_000));
-        for spec in BUILTIN_SERVICE_TYPES {
-            assert!(spec.last < 20_000, "{}", spec.name);
+        for definition in ServiceTypes::builtin().iter() {
+            assert!(*definition.range.end() < 20_000, "{}", definition.name);
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::authority::Authority;
 use crate::journal::{Journal, Loaded};
 use crate::place::Place;
 use crate::server::{self, Context};
+use crate::settings::Settings;
 use crate::{Config, DaemonError, Ended, LogTarget, Paths, log, timers};
 
 /// How many clients may wait for the accept loop: a hundred launchers at once, with room.
@@ -50,7 +51,7 @@ pub(crate) async fn serve(
     }
     // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
     let (journal, journal_lock) = open_journal(paths).await;
-    let authority = Authority::new(journal, paths.sessions());
+    let authority = Authority::new(journal, paths.sessions(), &Settings::default());
     let socket_failed = |source| DaemonError::Socket {
         path: paths.socket(),
         source,

@@ -272,6 +272,7 @@ fn request(context: &Context, wish: &Wish) -> AllocateRequest {
         spare_ports: SPARES,
         pid: Some(context.pid),
         command: Some(start_of(&wish.command, MAX_COMMAND).to_owned()),
+        ttl_seconds: None,
         dry_run: false,
     }
 }

@@ -2,23 +2,69 @@
 //!
 //! Field names on the wire are those of the documented API (`lock_id`, `service_type`, …); inside styxy
 //! the same thing is called a lease. A client sends [`PROTOCOL`] in no request; the daemon puts it into
-//! [`AllocateResponse`] and [`StatusResponse`], and a client that finds another number leaves the daemon alone.
+//! [`AllocateResponse`] and [`StatusResponse`]. What a client of another number does is in [`PROTOCOL`].
 
-use serde::{Deserialize, Serialize};
+mod config;
+mod error;
+mod instance;
+mod lease;
+mod observation;
+mod status;
 
-use crate::{Port, ServiceType};
+pub use config::*;
+pub use error::*;
+pub use instance::*;
+pub use lease::*;
+pub use observation::*;
+pub use status::*;
 
 /// Number of this version of the contract. Raised when an old client could misread a new daemon.
-pub const PROTOCOL: u32 = 1;
+///
+/// A client that is newer than the daemon ends it and starts its own, which goes on with the leases; one that is
+/// older leaves the daemon alone. `pid` and `protocol` of [`StatusResponse`] keep their meaning for ever.
+pub const PROTOCOL: u32 = 2;
 
 /// `POST`: lease a port. Body [`AllocateRequest`], answer [`AllocateResponse`] or [`ErrorResponse`].
 pub const ALLOCATE: &str = "/allocate";
 /// `GET`: every lease, as [`AllocationsResponse`].
 pub const ALLOCATIONS: &str = "/allocations";
-/// `GET`: whether the daemon is well, as [`StatusResponse`].
+/// `GET`: whether the daemon runs, as [`StatusResponse`]. Open to clients without a token.
 pub const STATUS: &str = "/status";
+/// `GET`: whether the daemon is well, as [`HealthResponse`].
+pub const HEALTH: &str = "/health";
+/// `GET`: what was counted, as [`MetricsResponse`], or as text for Prometheus.
+pub const METRICS: &str = "/metrics";
+/// `GET`: the newest entries of the audit log, as [`AuditResponse`].
+pub const AUDIT: &str = "/audit";
+/// `GET`: [`CircuitBreakersResponse`].
+pub const CIRCUIT_BREAKERS: &str = "/circuit-breakers";
+/// `GET`: the configuration in force, as [`ConfigResponse`].
+pub const CONFIG: &str = "/config";
+/// `GET`: [`AutoAllocationResponse`]; `PUT`: turn it on or off, body [`AutoAllocationRequest`], same answer.
+pub const AUTO_ALLOCATION: &str = "/auto-allocation";
+/// `GET`: [`ScanResponse`]. Query `start`, `end`.
+pub const SCAN: &str = "/scan";
+/// `GET`: every listening socket, as [`ObservationsResponse`].
+pub const OBSERVE_ALL: &str = "/observe/all";
+/// `GET`: [`ObservationStatsResponse`].
+pub const OBSERVATION_STATS: &str = "/observation-stats";
+/// `POST`: body [`RegisterRequest`], answer [`RegisterResponse`].
+pub const REGISTER: &str = "/instance/register";
+/// `GET`: [`InstancesResponse`].
+pub const INSTANCES: &str = "/instance/list";
+/// `POST`: as [`REGISTER`], but the instance may be known by a pid alone. Body [`RegisterProcessRequest`].
+pub const REGISTER_PROCESS: &str = "/register-instance";
+/// `POST`: end leases that nobody uses. Body [`CleanupRequest`] or none, answer [`CleanupResponse`].
+pub const CLEANUP: &str = "/cleanup";
+/// `POST`, over the Unix socket alone: serve the API on this loopback port too. Body [`ListenRequest`],
+/// answer [`ListenResponse`].
+pub const LISTEN: &str = "/listen";
+/// `POST`, over the Unix socket alone: make a new token; the old one is void. Answer [`TokenResponse`].
+pub const TOKEN: &str = "/token";
+/// `GET`: this API as an `OpenAPI` document.
+pub const OPENAPI: &str = "/openapi.json";
 
-/// `DELETE`: release this lease. Answer [`ReleaseResponse`].
+/// `DELETE`: release this lease, named by its id or its port. Answer [`ReleaseResponse`].
 pub fn lease_path(lock_id: &str) -> String {
     format!("{ALLOCATE}/{lock_id}")
 }
@@ -33,336 +79,27 @@ pub fn listeners_path(lock_id: &str) -> String {
     format!("{ALLOCATE}/{lock_id}/listeners")
 }
 
-/// What a client asks of `POST /allocate`. Unknown fields are ignored, absent ones have defaults.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllocateRequest {
-    /// Kind of service.
-    pub service_type: ServiceType,
-    /// Name of the service within its package; part of its identity for sticky ports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_name: Option<String>,
-    /// Label of the client, for display.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_id: Option<String>,
-    /// Worktree that the service belongs to, absolute; part of its identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project_path: Option<String>,
-    /// Directory of the package inside the worktree, absolute; part of its identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub package_dir: Option<String>,
-    /// The port that the user or the command asked for; tried first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub preferred_port: Option<Port>,
-    /// The tool's own default port; tried after the port that the service had last time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_port: Option<Port>,
-    /// Only `preferred_port` will do; if it is taken the answer is an error that names the holder.
-    #[serde(default)]
-    pub strict: bool,
-    /// How many more ports the tree may need (at most [`MAX_SPARES`]).
-    #[serde(default)]
-    pub spare_ports: u8,
-    /// The process that the lease hangs on, of the client's user. Absent: the lease hangs on heartbeats.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// The command that is run, for display.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    /// Answer which port it would be, change nothing.
-    #[serde(default)]
-    pub dry_run: bool,
+/// `GET`: whether a port is free, and who has it, as [`CheckResponse`].
+pub fn check_path(port: crate::Port) -> String {
+    format!("/check/{port}")
 }
 
-/// The most spare ports that one request may ask for.
-pub const MAX_SPARES: u8 = 8;
-
-/// A leased port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllocateResponse {
-    /// Always true.
-    pub success: bool,
-    /// The leased port.
-    pub port: Port,
-    /// Identifier of the lease; empty in the answer to a dry run.
-    #[serde(default)]
-    pub lock_id: String,
-    /// One sentence for people.
-    pub message: String,
-    /// [`PROTOCOL`] of the daemon.
-    pub protocol: u32,
-    /// Further ports that belong to the lease, for listeners that nobody foresaw.
-    #[serde(default)]
-    pub spare_ports: Vec<Port>,
-    /// The wanted port that could not be had (the asked-for one, else the tool's default), and who holds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conflict: Option<Conflict>,
-    /// The daemon cannot watch the owner: send a heartbeat this often or lose the lease.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heartbeat_seconds: Option<u32>,
-    /// There may be only one service of this type and it is there already: its lease, not a new one.
-    /// The lease belongs to somebody else, so the client neither renews nor releases it.
-    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
-    pub existing: Option<ExistingLease>,
+/// `GET`: who listens on a port, as [`ObserveResponse`].
+pub fn observe_path(port: crate::Port) -> String {
+    format!("/observe/{port}")
 }
 
-/// The lease that a single-instance type has already. Its fields lie in the answer itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExistingLease {
-    /// Always true.
-    pub existing: bool,
-    /// Identifier of the lease, as `lock_id`.
-    #[serde(rename = "lockId")]
-    pub lock_id: String,
-    /// Label of the client that has it.
-    #[serde(
-        rename = "existingInstanceId",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub instance_id: Option<String>,
-    /// Process that it hangs on.
-    #[serde(
-        rename = "existingPid",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub pid: Option<u32>,
-    /// Wall clock time of its allocation, milliseconds since 1970.
-    #[serde(rename = "allocatedAt")]
-    pub allocated_at: u64,
+/// `GET`: ports that a service of this type would get, as [`SuggestResponse`]. Query `count`.
+pub fn suggest_path(service_type: &str) -> String {
+    format!("/suggest/{service_type}")
 }
 
-/// A wanted port and its holder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
-    /// The port that was wanted.
-    pub port: Port,
-    /// Who has it.
-    pub holder: Holder,
+/// `PUT`: keep an instance alive. Answer [`InstanceHeartbeatResponse`].
+pub fn instance_heartbeat_path(instance_id: &str) -> String {
+    format!("/instance/{instance_id}/heartbeat")
 }
 
-/// Who holds a port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Holder {
-    /// Another lease.
-    Lease {
-        /// Worktree of its service.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        project_path: Option<String>,
-        /// Name of its service.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        service_name: Option<String>,
-        /// Process that the lease hangs on.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pid: Option<u32>,
-    },
-    /// A process that styxy did not start, as far as it could be seen.
-    Process {
-        /// Its pid, if it could be found.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pid: Option<u32>,
-        /// Its command line, if it could be read.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        command: Option<String>,
-    },
-    /// Not a port that styxy hands out (ephemeral range, refused by browsers, privileged).
-    Reserved {
-        /// Why not.
-        reason: String,
-    },
-}
-
-/// A port that a process of the lease's tree has bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListenerReport {
-    /// The port that the program asked for.
-    pub requested: Port,
-    /// The port that it got.
-    pub port: Port,
-}
-
-/// Answer of every request that only does something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReleaseResponse {
-    /// Always true.
-    pub success: bool,
-    /// The lease's main port.
-    pub port: Port,
-    /// One sentence for people.
-    pub message: String,
-}
-
-/// Answer to a heartbeat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeartbeatResponse {
-    /// Always true.
-    pub success: bool,
-    /// Seconds until the lease ends without another heartbeat.
-    pub expires_in: u32,
-}
-
-/// Every lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AllocationsResponse {
-    /// In ascending order of port.
-    pub allocations: Vec<Allocation>,
-}
-
-/// One lease as others see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allocation {
-    /// Its port.
-    pub port: Port,
-    /// Its identifier.
-    pub lock_id: String,
-    /// Kind of service.
-    pub service_type: ServiceType,
-    /// Name of the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_name: Option<String>,
-    /// Label of the client.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instance_id: Option<String>,
-    /// Worktree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub project_path: Option<String>,
-    /// Package directory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub package_dir: Option<String>,
-    /// Process that the lease hangs on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid: Option<u32>,
-    /// The command that is run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
-    /// Wall clock time of the allocation, seconds since 1970.
-    pub allocated_at: u64,
-    /// Where the lease stands.
-    pub state: LeaseState,
-    /// Ports that the tree has bound, as reported and still listening.
-    #[serde(default)]
-    pub listeners: Vec<ListenerReport>,
-}
-
-/// Where a lease stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LeaseState {
-    /// Its owner lives, nothing listens on its ports yet.
-    Starting,
-    /// Something listens on one of its ports.
-    Listening,
-    /// Its owner is gone, something still listens.
-    Detached,
-}
-
-/// Whether the daemon is well.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StatusResponse {
-    /// Always `running`.
-    pub status: String,
-    /// Seconds since its start.
-    pub uptime: f64,
-    /// Number of leases.
-    pub allocations: usize,
-    /// Its process.
-    pub pid: u32,
-    /// [`PROTOCOL`] of the daemon.
-    pub protocol: u32,
-    /// Version of styxy that it was built from.
-    pub version: String,
-    /// Why its state is not being saved, if so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub degraded: Option<String>,
-}
-
-/// Any answer with a status of 400 and above.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorResponse {
-    /// Always false.
-    pub success: bool,
-    /// What happened, for people.
-    pub error: String,
-    /// What happened, for programs.
-    pub code: ErrorCode,
-    /// What to do about it, if there is something.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suggestion: Option<String>,
-    /// With [`ErrorCode::PortTaken`]: who has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub holder: Option<Holder>,
-}
-
-/// What went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorCode {
-    /// The request is not of the contract.
-    InvalidRequest,
-    /// No such service type.
-    UnknownServiceType,
-    /// Only one port would do and somebody else has it.
-    PortTaken,
-    /// Every port of the type's range is taken.
-    RangeExhausted,
-    /// The owner has as many leases as it may have.
-    QuotaExceeded,
-    /// No such lease.
-    LeaseNotFound,
-    /// No such path or method.
-    NotFound,
-    /// The peer is not the daemon's user.
-    Forbidden,
-    /// A fault of the daemon.
-    Internal,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(existing: Option<ExistingLease>) -> AllocateResponse {
-        AllocateResponse {
-            success: true,
-            port: Port::new(11430).expect("not 0"),
-            lock_id: "x".to_owned(),
-            message: String::new(),
-            protocol: PROTOCOL,
-            spare_ports: Vec::new(),
-            conflict: None,
-            heartbeat_seconds: None,
-            existing,
-        }
-    }
-
-    #[test]
-    fn an_existing_lease_lies_in_the_answer_itself() {
-        let existing = answer(Some(ExistingLease {
-            existing: true,
-            lock_id: "x".to_owned(),
-            instance_id: None,
-            pid: Some(7),
-            allocated_at: 1000,
-        }));
-        let json = serde_json::to_value(&existing).expect("serialises");
-        assert_eq!(json["existing"], true);
-        assert_eq!(json["lockId"], "x");
-        assert_eq!(json["existingPid"], 7);
-        assert_eq!(json["allocatedAt"], 1000);
-        assert_eq!(
-            serde_json::from_value::<AllocateResponse>(json).expect("reads back"),
-            existing
-        );
-    }
-
-    #[test]
-    fn without_one_there_is_no_trace_of_it() {
-        let json = serde_json::to_value(answer(None)).expect("serialises");
-        assert_eq!(json.get("existing"), None);
-        assert_eq!(
-            serde_json::from_value::<AllocateResponse>(json).expect("reads back"),
-            answer(None)
-        );
-    }
+/// `DELETE`: take back the range that this type was given by auto-allocation. Answer [`UndoResponse`].
+pub fn auto_allocation_path(service_type: &str) -> String {
+    format!("{AUTO_ALLOCATION}/{service_type}")
 }

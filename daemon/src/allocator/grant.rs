@@ -4,11 +4,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use styxy_protocol::api::{AllocateRequest, Conflict, ExistingLease, Holder};
-use styxy_protocol::{Instances, Port, ServiceType, ServiceTypeSpec};
+use styxy_protocol::{Instances, Port, ServiceType};
 
 use super::Allocator;
 use super::lease::{Hold, Identity, Lease, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
 use crate::placement::{Wishes, candidates, spares_from};
+use crate::service_types::Definition;
 
 /// How many leases one process may have: far more than any tool needs, far fewer than a range has room for.
 pub(crate) const MAX_LEASES_PER_OWNER: usize = 64;
@@ -69,7 +70,7 @@ pub(crate) enum Refusal {
     /// Nothing is left of the type's range. Names the leases in it.
     Exhausted {
         /// Name of the type.
-        service_type: &'static str,
+        service_type: ServiceType,
         /// Its range.
         range: RangeInclusive<u16>,
         /// Who has ports of the range, ascending.
@@ -86,17 +87,17 @@ impl Allocator {
         request: &AllocateRequest,
         applicant: &Applicant<'_>,
     ) -> Result<Grant, Refusal> {
-        let spec = request
-            .service_type
-            .builtin()
+        let definition = self
+            .types
+            .get(&request.service_type)
             .ok_or_else(|| Refusal::UnknownType(request.service_type.clone()))?;
-        if let Some(lease) = self.only_instance(spec) {
+        if let Some(lease) = self.only_instance(definition) {
             return Ok(existing(lease));
         }
         self.check_quota(applicant)?;
         let is_free = |port: Port| !self.by_port.contains_key(&port) && (applicant.is_free)(port);
         let identity = Identity::of(request);
-        let port = self.choose(request, spec, identity.as_ref(), &is_free)?;
+        let port = self.choose(request, definition, identity.as_ref(), &is_free)?;
         let conflict = self.conflict(request, identity.as_ref(), port);
         let spares = self.spares(request.spare_ports, port, &is_free);
         let mut grant = Grant {
@@ -117,12 +118,12 @@ impl Allocator {
     }
 
     /// The lease of a type that may have only one.
-    fn only_instance(&self, spec: &ServiceTypeSpec) -> Option<&Lease> {
-        if spec.instances == Instances::Multi {
+    fn only_instance(&self, definition: &Definition) -> Option<&Lease> {
+        if definition.instances == Instances::Multi {
             return None;
         }
         let mut leases = self.leases.values();
-        leases.find(|lease| lease.service_type.as_str() == spec.name)
+        leases.find(|lease| lease.service_type == definition.name)
     }
 
     fn check_quota(&self, applicant: &Applicant<'_>) -> Result<(), Refusal> {
@@ -139,7 +140,7 @@ impl Allocator {
     fn choose(
         &self,
         request: &AllocateRequest,
-        spec: &'static ServiceTypeSpec,
+        definition: &Definition,
         identity: Option<&Identity>,
         is_free: &dyn Fn(Port) -> bool,
     ) -> Result<Port, Refusal> {
@@ -159,8 +160,8 @@ impl Allocator {
             default: request.default_port,
         };
         self.placement
-            .first_free(&candidates(wishes, spec), is_free)
-            .ok_or_else(|| self.exhausted(spec))
+            .first_free(&candidates(wishes, definition, &self.types), is_free)
+            .ok_or_else(|| self.exhausted(definition))
     }
 
     fn last_port(&self, identity: Option<&Identity>) -> Option<Port> {
@@ -217,15 +218,15 @@ impl Allocator {
         spares
     }
 
-    fn exhausted(&self, spec: &'static ServiceTypeSpec) -> Refusal {
-        let ports = spec.range().filter_map(Port::new);
+    fn exhausted(&self, definition: &Definition) -> Refusal {
+        let ports = definition.range.clone().filter_map(Port::new);
         let holders = ports
             .filter_map(|port| Some((port, self.leases.get(self.by_port.get(&port)?)?)))
             .map(|(port, lease)| (port, holder(lease)))
             .collect();
         Refusal::Exhausted {
-            service_type: spec.name,
-            range: spec.range(),
+            service_type: definition.name.clone(),
+            range: definition.range.clone(),
             holders,
         }
     }

@@ -14,6 +14,7 @@ use super::grant::{Applicant, OwnerKind};
 use super::lease::{Hold, LeaseId, Owner, Record};
 use super::{Allocator, Release};
 use crate::kernel::ProcessIdentity;
+use crate::service_types::ServiceTypes;
 
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
 
@@ -57,6 +58,7 @@ impl Ask {
             spare_ports: self.spares,
             pid: None,
             command: None,
+            ttl_seconds: None,
             dry_run: false,
         }
     }
@@ -135,7 +137,7 @@ struct Machine {
 impl Machine {
     fn new() -> Self {
         Self {
-            allocator: Allocator::new(EPHEMERAL, 0),
+            allocator: Allocator::new(ServiceTypes::builtin(), EPHEMERAL, 0),
             journal: Vec::new(),
             foreign: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -242,7 +244,7 @@ impl Machine {
     }
 
     fn restart(&mut self) {
-        let mut reborn = Allocator::new(EPHEMERAL, 0);
+        let mut reborn = Allocator::new(ServiceTypes::builtin(), EPHEMERAL, 0);
         for record in &self.journal {
             reborn.apply(record);
         }
@@ -305,7 +307,7 @@ impl Machine {
             }
         }
         prop_assert_eq!(seen.len(), self.allocator.by_port.len());
-        let mut replayed = Allocator::new(EPHEMERAL, 0);
+        let mut replayed = Allocator::new(ServiceTypes::builtin(), EPHEMERAL, 0);
         for record in self.allocator.snapshot() {
             replayed.apply(&record);
         }

@@ -10,6 +10,7 @@ use super::grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal};
 use super::lease::{Hold, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
 use super::{Allocator, Release, ReportRefusal};
 use crate::kernel::ProcessIdentity;
+use crate::service_types::ServiceTypes;
 
 const NOW: Duration = Duration::from_secs(1000);
 
@@ -38,6 +39,7 @@ fn request(service_type: &str) -> AllocateRequest {
         spare_ports: 0,
         pid: None,
         command: None,
+        ttl_seconds: None,
         dry_run: false,
     }
 }
@@ -52,7 +54,7 @@ struct Machine {
 impl Machine {
     fn new(foreign: &[u16]) -> Self {
         Self {
-            allocator: Allocator::new(32768..=60999, 0),
+            allocator: Allocator::new(ServiceTypes::builtin(), 32768..=60999, 0),
             foreign: foreign.iter().copied().collect(),
             ids: 0,
         }

@@ -7,6 +7,7 @@ use styxy_protocol::api::{Allocation, LeaseState, ListenerReport};
 
 use super::Allocator;
 use super::lease::{Hold, Lease};
+use crate::kernel::rfc3339;
 
 impl Allocator {
     /// Every lease, in ascending order of port, given the ports that something listens on.
@@ -37,7 +38,9 @@ fn allocation(lease: &Lease, listening: &BTreeSet<Port>) -> Allocation {
         package_dir: lease.package_dir.clone(),
         pid: lease.hold.pid(),
         command: lease.command.clone(),
-        allocated_at: lease.allocated_at,
+        allocated_at: rfc3339(lease.allocated_at),
+        user_agent: None,
+        expires_in: None,
         state,
         listeners,
     }

@@ -32,9 +32,23 @@ pub fn wall_clock() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// A time in seconds since 1970 as RFC 3339 says it, in UTC.
+pub fn rfc3339(seconds: u64) -> String {
+    // Times behind the year 9999 cannot be said and come from no clock.
+    let time = UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_said_in_utc() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_790_000_000), "2026-09-21T14:13:20Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59Z");
+    }
 
     #[test]
     fn time_since_boot_goes_forward_from_more_than_zero() {

@@ -38,6 +38,7 @@ impl Fault {
                 code,
                 suggestion: None,
                 holder: None,
+                context: None,
             }),
         }
     }
@@ -172,6 +173,8 @@ pub(super) fn allocated(request: &AllocateRequest, granted: Granted) -> Allocate
         conflict: grant.conflict,
         heartbeat_seconds: (owns && granted.needs_heartbeats).then_some(HEARTBEAT_SECONDS),
         existing: grant.existing,
+        new_range: None,
+        dry_run: None,
     }
 }
 

@@ -36,7 +36,7 @@ fn a_lease_is_made_listed_renewed_and_released() {
         format!("Port {port} allocated for dev service")
     );
     assert_eq!(lease["spare_ports"].as_array().unwrap().len(), 2);
-    assert_eq!(lease["protocol"], 1);
+    assert_eq!(lease["protocol"], styxy_protocol::api::PROTOCOL);
     assert_eq!(lease.get("heartbeat_seconds"), None);
 
     let list: AllocationsResponse =

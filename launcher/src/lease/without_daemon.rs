@@ -10,13 +10,17 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use styxy_daemon::kernel;
 use styxy_daemon::placement::{self, Placement, SPARES, Wishes};
+use styxy_daemon::service_types::ServiceTypes;
+use styxy_protocol::Port;
 use styxy_protocol::api::{Conflict, Holder};
-use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port};
 
 use super::{Lease, SPARES as SPARE_COUNT, Taken, UNKNOWN, Wish};
 
 /// When not even a random port can be had (no IPv6, where `portpicker` finds none), the command itself will say so.
 const LAST_RESORT: Port = Port::new(3000).unwrap();
+
+/// The type whose ports serve for a type that only the daemon may know.
+const FALLBACK_TYPE: &str = "dev";
 
 /// A port for this wish, free at this moment.
 pub(super) fn without_daemon(wish: &Wish) -> Result<Lease, Taken> {
@@ -67,9 +71,13 @@ fn choose(
         default: wish.default,
     };
     // A type of the user's own has no range, and is most probably something for a browser.
-    let spec = wish.service_type.builtin();
-    let candidates = placement::candidates(wishes, spec.unwrap_or(&BUILTIN_SERVICE_TYPES[0]));
-    Ok(placement.first_free(&candidates, is_free))
+    let types = ServiceTypes::builtin();
+    let definition = types
+        .get(&wish.service_type)
+        .or_else(|| types.get(&FALLBACK_TYPE.parse().ok()?));
+    Ok(definition.and_then(|definition| {
+        placement.first_free(&placement::candidates(wishes, definition, &types), is_free)
+    }))
 }
 
 /// Why it is not the wanted port.

@@ -104,7 +104,9 @@ mod tests {
             package_dir: None,
             pid: Some(41),
             command: Some("npm run storybook".to_owned()),
-            allocated_at: 0,
+            allocated_at: "2026-01-01T00:00:00Z".to_owned(),
+            user_agent: None,
+            expires_in: None,
             state: LeaseState::Listening,
             listeners: vec![
                 ListenerReport {
