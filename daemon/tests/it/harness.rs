@@ -138,6 +138,7 @@ pub(crate) fn config(paths: &Paths) -> Config {
         version: "0.0.0-test",
         idle_exit: None,
         log: LogTarget::Discard,
+        classify: Box::new(|_, _| None),
         on_ready: Box::new(|| {}),
     }
 }
