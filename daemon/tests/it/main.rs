@@ -4,3 +4,4 @@ mod api;
 mod files;
 mod harness;
 mod life;
+mod observation;
