@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use styxy_protocol::Port;
 use styxy_protocol::api::{AllocateRequest, Allocation, Conflict, Holder, ListenerReport};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::{info, warn};
 
@@ -43,6 +43,8 @@ pub(crate) struct Authority {
     maps: Walker<Census>,
     /// Looks at who has which port.
     sights: Walker<Sight>,
+    /// One scan at a time: of the few threads for slow things others stay free.
+    scans: Arc<Semaphore>,
     started: Duration,
     deadline_moved: Notify,
     /// daemon --number of leases--> idle timer
@@ -125,6 +127,7 @@ impl Authority {
             marks: Walker::start(|| Census::take(Depth::Marks)),
             maps: Walker::start(|| Census::take(Depth::Maps)),
             sights: Walker::start(move || Sight::take(&classify)),
+            scans: Arc::new(Semaphore::new(1)),
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
             lease_count_tx: watch::Sender::new(0),

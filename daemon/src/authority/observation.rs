@@ -61,7 +61,13 @@ impl Authority {
     /// # Errors
     /// As [`Self::check`].
     pub(crate) async fn scan(&self, first: Port, last: Port) -> io::Result<Vec<ScannedPort>> {
-        let taken = spawn_blocking(move || taken_ports(first, last)).await;
+        let turn = Arc::clone(&self.scans).acquire_owned().await;
+        let taken = spawn_blocking(move || {
+            // Kept until the end even if the client has hung up.
+            let _turn = turn;
+            taken_ports(first, last)
+        });
+        let taken = taken.await;
         let taken = taken.unwrap_or_else(|panic| Err(io::Error::other(panic)))?;
         let sight = if taken.is_empty() {
             Arc::default()
@@ -138,13 +144,11 @@ impl Authority {
 
     /// Who has which port now; where the look takes too long or fails, without the processes.
     async fn look(&self) -> Arc<Sight> {
-        match timeout(LOOK_PATIENCE, self.sights.ask()).await {
-            Ok(Some(sight)) => sight,
-            Ok(None) | Err(_) => {
-                let listening = kernel::listening().unwrap_or_default();
-                Arc::new(Sight::of_sockets(listening, Vec::new()))
-            }
+        if let Ok(Some(sight)) = timeout(LOOK_PATIENCE, self.sights.ask()).await {
+            return sight;
         }
+        let listening = kernel::listening().unwrap_or_default();
+        Arc::new(Sight::of_sockets(listening, Vec::new()))
     }
 }
 
@@ -179,7 +183,7 @@ fn is_taken(port: Port) -> bool {
     matches!(kernel::probe(port), Ok(false))
 }
 
-/// Every port of the range that somebody has: about 2 µs a port, hence on a blocking thread.
+/// Every port of the range that somebody has. Some microseconds a port, hence on a blocking thread.
 fn taken_ports(first: Port, last: Port) -> io::Result<BTreeSet<Port>> {
     let mut taken = listening_ports();
     taken.retain(|port| (first..=last).contains(port));

@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
+use styxy_protocol::ServiceType;
+
 use super::*;
 
 fn port_of(listener: &TcpListener) -> Port {
@@ -64,7 +66,7 @@ fn our_own_listener_is_seen_with_our_own_facts() {
     assert_eq!(pid, std::process::id());
     assert_eq!(Some(&process.name), kernel::name(pid).as_ref());
     assert_eq!(
-        process.service_type.as_ref().map(|it| it.as_str()),
+        process.service_type.as_ref().map(ServiceType::as_str),
         Some("test")
     );
     assert_eq!(process.directory, kernel::directory(pid));

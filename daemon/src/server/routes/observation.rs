@@ -49,7 +49,7 @@ async fn check(
     let port = text.parse();
     let port = port.map_err(|_| no_port(format!("Invalid port number: {}", cut(&text)), &text))?;
     let answer = context.authority.check(port).await;
-    answer.map(Json).map_err(no_answer)
+    answer.map(Json).map_err(|error| no_answer(&error))
 }
 
 async fn scan(
@@ -66,7 +66,7 @@ async fn scan(
     let found = context.authority.scan(start, end).await;
     Ok(Json(ScanResponse {
         scan_range: format!("{start}-{end}"),
-        ports_in_use: found.map_err(no_answer)?,
+        ports_in_use: found.map_err(|error| no_answer(&error))?,
     }))
 }
 
@@ -78,7 +78,11 @@ async fn observe(
     let port: Port = text
         .parse()
         .map_err(|_| no_port("Invalid port number".to_owned(), &text))?;
-    let observation = context.authority.observe(port).await.map_err(no_answer)?;
+    let observation = context
+        .authority
+        .observe(port)
+        .await
+        .map_err(|error| no_answer(&error))?;
     let message = observation.is_none().then(|| match kernel::probe(port) {
         Ok(false) => format!("Port {port} is bound, but nobody listens on it"),
         _ => format!("Nobody listens on port {port}"),
@@ -93,7 +97,7 @@ async fn observe(
 
 async fn observe_all(State(context): State<Context>) -> Result<Json<ObservationsResponse>, Fault> {
     let answer = context.authority.observe_all().await;
-    answer.map(Json).map_err(no_answer)
+    answer.map(Json).map_err(|error| no_answer(&error))
 }
 
 async fn observation_stats(
@@ -101,7 +105,7 @@ async fn observation_stats(
 ) -> Result<Json<ObservationStatsResponse>, Fault> {
     let stats = context.authority.observation_stats().await;
     Ok(Json(ObservationStatsResponse {
-        stats: stats.map_err(no_answer)?,
+        stats: stats.map_err(|error| no_answer(&error))?,
         timestamp: kernel::wall_clock_millis(),
     }))
 }
@@ -162,7 +166,7 @@ fn no_port(error: String, text: &str) -> Fault {
     })
 }
 
-fn no_answer(error: io::Error) -> Fault {
+fn no_answer(error: &io::Error) -> Fault {
     Fault::internal(format!(
         "the kernel does not tell who has which port: {error}"
     ))
