@@ -31,12 +31,12 @@ impl Allocator {
         count: usize,
         is_free: &dyn Fn(Port) -> bool,
     ) -> Suggestions {
-        let wanted = wanted.filter(|name| self.types.get(name).is_some());
+        let wanted = wanted.filter(|name| self.types().get(name).is_some());
         let service_type = wanted.unwrap_or_else(|| {
             let dev = DEFAULT_TYPE.parse();
             dev.unwrap_or_else(|_| unreachable!("`{DEFAULT_TYPE}` is letters only"))
         });
-        let definition = self.types.get(&service_type);
+        let definition = self.types().get(&service_type);
         let is_single = definition.is_some_and(|it| it.instances == Instances::Single);
         let count = if is_single { count.min(1) } else { count };
         // Every round begins with the same candidates; the kernel is asked about each once.

@@ -5,3 +5,4 @@ mod files;
 mod harness;
 mod life;
 mod observation;
+mod scan;

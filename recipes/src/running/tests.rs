@@ -38,117 +38,120 @@ fn kind(line: &str) -> Option<String> {
     found.map(|it| it.to_string())
 }
 
+/// Command lines and what they are.
+const PROCESSES: &[(&str, &str)] = &[
+    // Recipes, behind whatever runs them.
+    ("node /p/node_modules/.bin/vite --port 3", "dev"),
+    ("/usr/bin/node /p/node_modules/vite/bin/vite.js", "dev"),
+    (
+        "node /p/node_modules/.pnpm/vite@7.0.0/node_modules/vite/bin/vite.js --host",
+        "dev",
+    ),
+    (
+        "node --max-old-space-size=4096 /p/node_modules/.bin/vite",
+        "dev",
+    ),
+    ("vite --port 80", "dev"),
+    ("node /usr/local/bin/vite preview", "dev"),
+    ("node /p/node_modules/next/dist/bin/next dev", "dev"),
+    ("node /p/node_modules/.bin/next start -p 4000", "dev"),
+    (
+        "node /p/node_modules/.bin/storybook dev -p 6006",
+        "storybook",
+    ),
+    ("/usr/bin/python3 -m http.server 8000", "api"),
+    ("python3 /venv/bin/uvicorn app:app", "api"),
+    (
+        "/venv/bin/python3.12 -u /venv/bin/gunicorn -w 4 wsgi:app",
+        "api",
+    ),
+    ("python -m uvicorn app:app --reload", "api"),
+    ("python manage.py runserver 0.0.0.0:8000", "api"),
+    ("/venv/bin/python /srv/site/manage.py runserver", "api"),
+    ("python /venv/bin/flask --app app run", "api"),
+    (
+        "env NODE_ENV=development nohup node /p/node_modules/.bin/vite",
+        "dev",
+    ),
+    ("sh -c cd␣web␣&&␣vite␣--port␣3000", "dev"),
+    ("/bin/bash -c exec␣uvicorn␣app:app", "api"),
+    // Titles.
+    ("next-server␣(v16.0.1)", "dev"),
+    ("gunicorn:␣master␣[app:app]", "api"),
+    ("puma␣6.4.2␣(tcp://localhost:3000)␣[app]", "api"),
+    (
+        "nginx:␣master␣process␣/usr/sbin/nginx␣-g␣daemon␣off;",
+        "proxy",
+    ),
+    ("postgres:␣16/main:␣checkpointer", "database"),
+    ("redis-server␣*:6379", "database"),
+    ("npm␣run␣dev", "dev"),
+    ("npm␣run␣storybook", "storybook"),
+    ("ng␣serve␣--port␣4200", "dev"),
+    // Programs without a recipe.
+    (
+        "/usr/lib/postgresql/16/bin/postgres -D /var/lib/postgresql/16/main",
+        "database",
+    ),
+    ("mongod --config /etc/mongod.conf", "database"),
+    ("/usr/sbin/mysqld", "database"),
+    ("node /p/node_modules/.bin/cypress open", "test"),
+    (
+        "node /p/node_modules/@playwright/test/cli.js show-report",
+        "test",
+    ),
+    ("node /p/node_modules/jest/bin/jest.js --watch", "test"),
+    ("node /p/node_modules/vitest/vitest.mjs --ui", "test"),
+    ("node /p/node_modules/.bin/react-scripts start", "dev"),
+    ("node /p/node_modules/react-scripts/scripts/start.js", "dev"),
+    ("node /p/node_modules/.bin/webpack serve", "dev"),
+    ("node /p/node_modules/.bin/webpack-dev-server", "dev"),
+    ("node /p/node_modules/.bin/docusaurus start", "docs"),
+    ("/venv/bin/python /venv/bin/mkdocs serve", "docs"),
+    ("python -m mkdocs serve", "docs"),
+    ("/home/me/go/bin/hugo server -D", "docs"),
+    ("python3 /venv/bin/fastapi dev main.py", "api"),
+    (
+        "node /usr/lib/node_modules/firebase-tools/lib/bin/firebase.js emulators:start",
+        "functions",
+    ),
+    (
+        "node /usr/local/bin/firebase emulators:start --only functions",
+        "functions",
+    ),
+    ("node /usr/local/bin/json-server db.json", "api"),
+    ("ruby bin/rails s -p 3001", "api"),
+    ("/usr/bin/ruby3.2 /usr/local/bin/rackup", "api"),
+    ("php artisan serve", "api"),
+    ("php -S localhost:8000 -t public", "api"),
+    ("./prometheus --config.file=prometheus.yml", "monitoring"),
+    (
+        "/usr/sbin/grafana-server --homepath=/usr/share/grafana",
+        "monitoring",
+    ),
+    (
+        "java -Xmx1g -cp /opt/kafka/libs/a.jar kafka.Kafka config/server.properties",
+        "messaging",
+    ),
+    (
+        "java -jar /home/me/.cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar --port 8080",
+        "database",
+    ),
+    (
+        "/usr/lib/erlang/erts-14/bin/beam.smp -W w -- -s rabbit boot",
+        "messaging",
+    ),
+    ("/usr/local/bin/ollama serve", "ai"),
+    (
+        "/home/me/.local/bin/styxy daemon start --detach",
+        "coordination",
+    ),
+];
+
 #[test]
 fn processes_are_known_as_they_really_look() {
-    for (line, expected) in [
-        // Recipes, behind whatever runs them.
-        ("node /p/node_modules/.bin/vite --port 3", "dev"),
-        ("/usr/bin/node /p/node_modules/vite/bin/vite.js", "dev"),
-        (
-            "node /p/node_modules/.pnpm/vite@7.0.0/node_modules/vite/bin/vite.js --host",
-            "dev",
-        ),
-        (
-            "node --max-old-space-size=4096 /p/node_modules/.bin/vite",
-            "dev",
-        ),
-        ("vite --port 80", "dev"),
-        ("node /usr/local/bin/vite preview", "dev"),
-        ("node /p/node_modules/next/dist/bin/next dev", "dev"),
-        ("node /p/node_modules/.bin/next start -p 4000", "dev"),
-        (
-            "node /p/node_modules/.bin/storybook dev -p 6006",
-            "storybook",
-        ),
-        ("/usr/bin/python3 -m http.server 8000", "api"),
-        ("python3 /venv/bin/uvicorn app:app", "api"),
-        (
-            "/venv/bin/python3.12 -u /venv/bin/gunicorn -w 4 wsgi:app",
-            "api",
-        ),
-        ("python -m uvicorn app:app --reload", "api"),
-        ("python manage.py runserver 0.0.0.0:8000", "api"),
-        ("/venv/bin/python /srv/site/manage.py runserver", "api"),
-        ("python /venv/bin/flask --app app run", "api"),
-        (
-            "env NODE_ENV=development nohup node /p/node_modules/.bin/vite",
-            "dev",
-        ),
-        ("sh -c cd␣web␣&&␣vite␣--port␣3000", "dev"),
-        ("/bin/bash -c exec␣uvicorn␣app:app", "api"),
-        // Titles.
-        ("next-server␣(v16.0.1)", "dev"),
-        ("gunicorn:␣master␣[app:app]", "api"),
-        ("puma␣6.4.2␣(tcp://localhost:3000)␣[app]", "api"),
-        (
-            "nginx:␣master␣process␣/usr/sbin/nginx␣-g␣daemon␣off;",
-            "proxy",
-        ),
-        ("postgres:␣16/main:␣checkpointer", "database"),
-        ("redis-server␣*:6379", "database"),
-        ("npm␣run␣dev", "dev"),
-        ("npm␣run␣storybook", "storybook"),
-        ("ng␣serve␣--port␣4200", "dev"),
-        // Programs without a recipe.
-        (
-            "/usr/lib/postgresql/16/bin/postgres -D /var/lib/postgresql/16/main",
-            "database",
-        ),
-        ("mongod --config /etc/mongod.conf", "database"),
-        ("/usr/sbin/mysqld", "database"),
-        ("node /p/node_modules/.bin/cypress open", "test"),
-        (
-            "node /p/node_modules/@playwright/test/cli.js show-report",
-            "test",
-        ),
-        ("node /p/node_modules/jest/bin/jest.js --watch", "test"),
-        ("node /p/node_modules/vitest/vitest.mjs --ui", "test"),
-        ("node /p/node_modules/.bin/react-scripts start", "dev"),
-        ("node /p/node_modules/react-scripts/scripts/start.js", "dev"),
-        ("node /p/node_modules/.bin/webpack serve", "dev"),
-        ("node /p/node_modules/.bin/webpack-dev-server", "dev"),
-        ("node /p/node_modules/.bin/docusaurus start", "docs"),
-        ("/venv/bin/python /venv/bin/mkdocs serve", "docs"),
-        ("python -m mkdocs serve", "docs"),
-        ("/home/me/go/bin/hugo server -D", "docs"),
-        ("python3 /venv/bin/fastapi dev main.py", "api"),
-        (
-            "node /usr/lib/node_modules/firebase-tools/lib/bin/firebase.js emulators:start",
-            "functions",
-        ),
-        (
-            "node /usr/local/bin/firebase emulators:start --only functions",
-            "functions",
-        ),
-        ("node /usr/local/bin/json-server db.json", "api"),
-        ("ruby bin/rails s -p 3001", "api"),
-        ("/usr/bin/ruby3.2 /usr/local/bin/rackup", "api"),
-        ("php artisan serve", "api"),
-        ("php -S localhost:8000 -t public", "api"),
-        ("./prometheus --config.file=prometheus.yml", "monitoring"),
-        (
-            "/usr/sbin/grafana-server --homepath=/usr/share/grafana",
-            "monitoring",
-        ),
-        (
-            "java -Xmx1g -cp /opt/kafka/libs/a.jar kafka.Kafka config/server.properties",
-            "messaging",
-        ),
-        (
-            "java -jar /home/me/.cache/firebase/emulators/cloud-firestore-emulator-v1.19.8.jar --port 8080",
-            "database",
-        ),
-        (
-            "/usr/lib/erlang/erts-14/bin/beam.smp -W w -- -s rabbit boot",
-            "messaging",
-        ),
-        ("/usr/local/bin/ollama serve", "ai"),
-        (
-            "/home/me/.local/bin/styxy daemon start --detach",
-            "coordination",
-        ),
-    ] {
-        assert_eq!(kind(line).as_deref(), Some(expected), "{line}");
+    for (line, expected) in PROCESSES {
+        assert_eq!(kind(line).as_deref(), Some(*expected), "{line}");
     }
 }
 
