@@ -25,6 +25,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use styxy_protocol::api::Build;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -96,8 +98,8 @@ pub enum LogTarget {
 pub struct Config {
     /// Where its files are.
     pub paths: Paths,
-    /// Version of styxy, as reported by `GET /status`.
-    pub version: &'static str,
+    /// Which styxy it is, as it tells its clients.
+    pub build: Build,
     /// Exit after this long without a lease; `None` is never.
     pub idle_exit: Option<Duration>,
     /// Where to log.

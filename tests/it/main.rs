@@ -19,6 +19,7 @@ mod package_managers;
 mod server;
 mod storybook;
 mod supervision;
+mod versions;
 
 use styxy_tests::{Fixtures, Programs, Sandbox};
 
@@ -29,6 +30,7 @@ const FIXTURES: Fixtures = Fixtures {
 fn sandbox() -> Sandbox {
     Sandbox::new(Programs {
         styxy: env!("CARGO_BIN_EXE_styxy-under-test"),
+        newer: env!("CARGO_BIN_EXE_styxy-newer"),
         inside: env!("CARGO_BIN_EXE_inside"),
     })
 }

@@ -28,6 +28,8 @@ use crate::{
 pub struct Programs {
     /// `env!("CARGO_BIN_EXE_styxy-under-test")`
     pub styxy: &'static str,
+    /// `env!("CARGO_BIN_EXE_styxy-newer")`
+    pub newer: &'static str,
     /// `env!("CARGO_BIN_EXE_inside")`
     pub inside: &'static str,
 }
@@ -138,7 +140,20 @@ impl Sandbox {
 
     /// The program under test with these arguments.
     pub fn styxy<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Call<'_> {
-        let mut call = self.command([self.programs.styxy]);
+        self.program(self.programs.styxy, arguments)
+    }
+
+    /// The version after the one under test, with these arguments.
+    pub fn newer<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Call<'_> {
+        self.program(self.programs.newer, arguments)
+    }
+
+    fn program<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        arguments: I,
+    ) -> Call<'_> {
+        let mut call = self.command([program]);
         let arguments = arguments.into_iter().map(|a| a.as_ref().to_owned());
         call.argv.extend(arguments);
         call

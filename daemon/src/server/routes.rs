@@ -18,6 +18,7 @@ use tracing::error;
 
 use super::answers::Fault;
 use super::{MAX_BODY, PATIENCE};
+use crate::Build;
 use crate::authority::Authority;
 
 /// What every handler gets.
@@ -25,8 +26,8 @@ use crate::authority::Authority;
 pub(crate) struct Context {
     /// The state.
     pub(crate) authority: Arc<Authority>,
-    /// Version of styxy.
-    pub(crate) version: &'static str,
+    /// Which styxy this is.
+    pub(crate) build: Build,
 }
 
 /// Every endpoint.

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use styxy_protocol::api::{self, Build};
 
 /// A daemon that does not answer for this long is told to be silent.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,13 +21,56 @@ pub(crate) enum RemoteError {
     /// It is there and does not answer as it should.
     #[error("the daemon does not answer: {0}")]
     Http(#[from] reqwest::Error),
+    /// It speaks another version of the contract.
+    #[error("the running daemon is of another styxy ({}, protocol {}, this one speaks {ours}); {}", daemon.version, daemon.protocol, remedy(daemon.protocol, *ours))]
+    OtherProtocol {
+        /// What it says about itself.
+        daemon: Standing,
+        /// Our protocol number.
+        ours: u32,
+    },
     /// No event loop could be made.
     #[error("cannot ask the daemon: {0}")]
     Io(#[from] io::Error),
 }
 
-/// The answer to `GET path` of the daemon at this socket.
-pub(crate) fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, RemoteError> {
+/// What the status of a daemon of any version says.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Standing {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// The protocol that it speaks.
+    pub(crate) protocol: u32,
+    /// Version of its styxy.
+    pub(crate) version: String,
+}
+
+/// What to do about a daemon of another version.
+pub(crate) fn remedy(theirs: u32, ours: u32) -> &'static str {
+    if theirs < ours {
+        "`styxy daemon restart` replaces it, and the leases stay"
+    } else {
+        "update this one"
+    }
+}
+
+/// The answer to `GET path` of the daemon at this socket, if it is one of `build`'s protocol.
+pub(crate) fn get<A: DeserializeOwned>(
+    socket: &Path,
+    build: Build,
+    path: &str,
+) -> Result<A, RemoteError> {
+    let daemon: Standing = get_of_any(socket, api::STATUS)?;
+    if daemon.protocol == build.protocol {
+        get_of_any(socket, path)
+    } else {
+        let ours = build.protocol;
+        Err(RemoteError::OtherProtocol { daemon, ours })
+    }
+}
+
+/// The answer to `GET path` of the daemon at this socket, whatever version it is of.
+pub(crate) fn get_of_any<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, RemoteError> {
     let client = reqwest::Client::builder()
         .unix_socket(socket)
         .timeout(PATIENCE)
@@ -72,7 +117,7 @@ fn is_absent(error: &reqwest::Error) -> bool {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use styxy_protocol::api::{self, StatusResponse};
+    use styxy_protocol::api::StatusResponse;
 
     use super::*;
 
@@ -80,7 +125,7 @@ mod tests {
     fn nobody_at_the_socket_is_no_running_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("sock");
-        let ask = || get::<StatusResponse>(&socket, api::STATUS).unwrap_err();
+        let ask = || get::<StatusResponse>(&socket, crate::BUILD, api::STATUS).unwrap_err();
         assert!(matches!(ask(), RemoteError::NotRunning));
         // What a daemon that was killed leaves behind.
         drop(UnixListener::bind(&socket).unwrap());

@@ -43,7 +43,7 @@ async fn allocate(
     if let Some(conflict) = &granted.grant.conflict {
         info!(holder = ?answers::conflict_line(conflict), "conflict");
     }
-    Ok(Json(answers::allocated(&request, granted)))
+    Ok(Json(answers::allocated(&request, granted, context.build)))
 }
 
 async fn release(
