@@ -6,6 +6,7 @@
 mod bad_input;
 mod cli;
 mod fail_open;
+mod follow;
 mod frameworks;
 mod harness;
 mod house;

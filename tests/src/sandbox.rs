@@ -19,8 +19,8 @@ use crate::namespace::Network;
 use crate::running::Source;
 use crate::terminal::{Keyboard, Terminal};
 use crate::{
-    Deadline, Ended, Host, Manners, Missing, Page, Processes, Running, Squatter, eventually, http,
-    ports,
+    Api, Deadline, Ended, Host, Manners, Missing, Page, Processes, Running, Squatter, eventually,
+    http, ports,
 };
 
 /// The programs that the tests were built with; only the integration binary knows where they are.
@@ -179,6 +179,14 @@ impl Sandbox {
     /// A foreign process that listens on the port, if it can.
     pub fn try_squat(&self, host: Host, port: u16, manners: Manners) -> std::io::Result<Squatter> {
         Squatter::new(&self.network, host, port, manners)
+    }
+
+    /// The daemon's API.
+    ///
+    /// # Panics
+    /// When there never was a daemon.
+    pub fn api(&self) -> Api {
+        Api::below(&self.runtime_dir())
     }
 
     /// Whether nobody listens on the port, on any address.
