@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod daemon_kill;
 mod fail_open;
 mod follow;
 mod frameworks;
