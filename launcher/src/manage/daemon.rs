@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use serde_json::Value;
 use styxy_daemon::{Config, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
 
@@ -154,8 +155,8 @@ fn restart(context: &Context, places: &Places) -> ExitCode {
 
 fn status(context: &Context, places: &Places, args: &DaemonStatusArgs) -> ExitCode {
     let socket = places.socket();
-    let daemon = match standing(&socket) {
-        Ok(daemon) => daemon,
+    let answer = match remote::get_of_any::<Value>(&socket, api::STATUS) {
+        Ok(answer) => answer,
         Err(RemoteError::NotRunning) => {
             output::print(if args.json {
                 "{\"status\":\"stopped\"}\n"
@@ -166,14 +167,26 @@ fn status(context: &Context, places: &Places, args: &DaemonStatusArgs) -> ExitCo
         }
         Err(error) => return super::failed(&error),
     };
-    // One of another version may have more or less to say.
-    let Ok(status) = remote::get_of_any::<StatusResponse>(&socket, api::STATUS) else {
-        return status_of_another(context, &daemon, args);
-    };
     if args.json {
-        output::print_json(&status);
+        output::print_json(&answer);
         return ExitCode::SUCCESS;
     }
+    let daemon: Standing = match serde_json::from_value(answer.clone()) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            return super::failed(&format_args!("the daemon's answer cannot be read: {error}"));
+        }
+    };
+    // One of another version may have more or less to say.
+    let Ok(status) = serde_json::from_value::<StatusResponse>(answer) else {
+        output::print(&format!(
+            "Status: Running (PID: {})\nVersion: {}\n{}",
+            daemon.pid,
+            visible(&daemon.version),
+            other_protocol(context, &daemon)
+        ));
+        return ExitCode::SUCCESS;
+    };
     output::print(&format!(
         "Status: Running (PID: {})\nUptime: {:.0}s\nAllocations: {}\nVersion: {}\nSocket: {}\n{}",
         status.pid,
@@ -185,20 +198,6 @@ fn status(context: &Context, places: &Places, args: &DaemonStatusArgs) -> ExitCo
     ));
     if let Some(reason) = status.degraded {
         output::print(&format!("Degraded: {reason}\n"));
-    }
-    ExitCode::SUCCESS
-}
-
-fn status_of_another(context: &Context, daemon: &Standing, args: &DaemonStatusArgs) -> ExitCode {
-    if args.json {
-        output::print_json(daemon);
-    } else {
-        output::print(&format!(
-            "Status: Running (PID: {})\nVersion: {}\n{}",
-            daemon.pid,
-            visible(&daemon.version),
-            other_protocol(context, daemon)
-        ));
     }
     ExitCode::SUCCESS
 }

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use styxy_protocol::api::{self, Build};
 
 /// A daemon that does not answer for this long is told to be silent.
@@ -35,7 +35,7 @@ pub(crate) enum RemoteError {
 }
 
 /// What the status of a daemon of any version says.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Standing {
     /// Its process.
     pub(crate) pid: u32,
@@ -60,9 +60,10 @@ pub(crate) fn get<A: DeserializeOwned>(
     build: Build,
     path: &str,
 ) -> Result<A, RemoteError> {
-    let daemon: Standing = get_of_any(socket, api::STATUS)?;
+    let remote = Remote::new(socket)?;
+    let daemon: Standing = remote.get(api::STATUS)?;
     if daemon.protocol == build.protocol {
-        get_of_any(socket, path)
+        remote.get(path)
     } else {
         let ours = build.protocol;
         Err(RemoteError::OtherProtocol { daemon, ours })
@@ -71,29 +72,45 @@ pub(crate) fn get<A: DeserializeOwned>(
 
 /// The answer to `GET path` of the daemon at this socket, whatever version it is of.
 pub(crate) fn get_of_any<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, RemoteError> {
-    let client = reqwest::Client::builder()
-        .unix_socket(socket)
-        .timeout(PATIENCE)
-        .build()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let answer = runtime.block_on(async {
-        client
-            .get(format!("http://styxy{path}"))
-            .send()
-            .await?
-            .error_for_status()?
-            .json()
-            .await
-    });
-    answer.map_err(|error: reqwest::Error| {
-        if is_absent(&error) {
-            RemoteError::NotRunning
-        } else {
-            error.into()
-        }
-    })
+    Remote::new(socket)?.get(path)
+}
+
+/// The way to a daemon, over one connection.
+struct Remote {
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Remote {
+    fn new(socket: &Path) -> Result<Self, RemoteError> {
+        let client = reqwest::Client::builder()
+            .unix_socket(socket)
+            .timeout(PATIENCE)
+            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(Self { client, runtime })
+    }
+
+    fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, RemoteError> {
+        let answer = self.runtime.block_on(async {
+            self.client
+                .get(format!("http://styxy{path}"))
+                .send()
+                .await?
+                .error_for_status()?
+                .json()
+                .await
+        });
+        answer.map_err(|error: reqwest::Error| {
+            if is_absent(&error) {
+                RemoteError::NotRunning
+            } else {
+                error.into()
+            }
+        })
+    }
 }
 
 /// Whether nobody listens, as opposed to nobody having room for another client.
