@@ -18,7 +18,7 @@ use styxy_protocol::{Port, ServiceType};
 use crate::client::{Client, Listed};
 use crate::exit_codes;
 use crate::notice::{Notice, Notices};
-use crate::sys::process::PidFd;
+use crate::sys::process::{PidFd, is_ancestor};
 
 /// Between two questions to the daemon while the owner is watched: it may give its lease back and live on.
 const SELDOM: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ pub(crate) struct Service {
 pub(crate) enum NotFollowed {
     /// Nobody runs it.
     Idle,
-    /// This run is a part of it.
+    /// This run is a part of it: they would wait for each other.
     Ourselves,
     /// It has ended since.
     Ended,
@@ -74,7 +74,9 @@ pub(crate) fn find(
     lease: ExistingLease,
     inside: Option<&OsStr>,
 ) -> Result<Service, NotFollowed> {
-    if inside.is_some_and(|id| id == lease.lock_id.as_str()) {
+    // Some task runners clear the environment.
+    let is_above = |pid: u32| i32::try_from(pid).is_ok_and(|pid| is_ancestor(Pid::from_raw(pid)));
+    if inside.is_some_and(|id| id == lease.lock_id.as_str()) || lease.pid.is_some_and(is_above) {
         return Err(NotFollowed::Ourselves);
     }
     let service = Service {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use styxy_tests::{Api, Deadline, Running, Sandbox, eventually};
 
 use crate::sandbox;
-use crate::server::{WATCHED, leases, ready_port};
+use crate::server::leases;
 
 const KILLS: usize = 200;
 const CLIENTS: u64 = 6;
@@ -377,36 +377,4 @@ fn two_hundred_kills_lose_nothing_bring_nothing_back_and_give_nothing_twice() {
     let ended = ledger.leases.values();
     let ended = ended.filter(|lease| lease.known == Known::Released).count();
     assert!(ended > KILLS, "only {ended} leases were released");
-}
-
-#[test]
-fn twenty_times_many_starters_find_no_daemon_and_make_one() {
-    let sandbox = sandbox();
-    let server = ["python3", "-m", "http.server", "8000"];
-    let run = sandbox.managed(server).env(WATCHED.0, WATCHED.1).spawn();
-    assert_eq!(ready_port(&run), 8000);
-    for round in 0..20 {
-        let daemons = sandbox.daemons();
-        for daemon in daemons.iter() {
-            daemon.signal(Signal::SIGKILL);
-        }
-        daemons.wait_gone(Deadline::short());
-        let starts: Vec<Running> = (0..10)
-            .map(|_| sandbox.styxy(["daemon", "start", "-d"]).spawn())
-            .collect();
-        for start in starts {
-            start.end(Deadline::long()).success();
-        }
-        assert_eq!(
-            sandbox.daemons().len(),
-            1,
-            "{round}: {:?}",
-            sandbox.daemons()
-        );
-        let leases = leases(&sandbox).allocations;
-        assert_eq!(leases.len(), 1, "{round}: {leases:?}");
-    }
-    run.signal(Signal::SIGTERM);
-    run.exit_status(Deadline::short());
-    sandbox.wait_quiet(Deadline::short());
 }

@@ -196,14 +196,17 @@ fn a_lease_that_nobody_uses_is_not_followed_but_a_service_without_a_process_is()
 fn a_run_inside_the_service_does_not_wait_for_itself() {
     let sandbox = sandbox();
     let project = sandbox.project("first");
-    fs::write(
-        project.join("inner.sh"),
-        "styxy run --type ai -- sh -c 'exit 5'",
-    )
-    .expect("write");
-    let run = start(&sandbox, "first", "sh inner.sh").end(Deadline::short());
-    let run = run.exited(5);
-    assert!(run.stderr.contains("the run around this one"), "{run:?}");
+    let inner = "styxy run --type ai -- sh -c 'exit 5'";
+    fs::write(project.join("inner.sh"), inner).expect("write");
+    // The second is what a task runner does that gives its scripts an environment of their own.
+    for outer in [
+        "sh inner.sh; exit $?",
+        "env -u STYXY_LEASE sh inner.sh; exit $?",
+    ] {
+        let run = start(&sandbox, "first", outer).end(Deadline::short());
+        let run = run.exited(5);
+        assert!(run.stderr.contains("the run around this one"), "{run:?}");
+    }
 }
 
 #[test]
