@@ -14,11 +14,11 @@ use crate::sandbox;
 use crate::server::leases;
 
 const KILLS: usize = 200;
-const CLIENTS: u64 = 6;
+const CLIENTS: u64 = 4;
 /// Clients release rather than allocate when there are so many.
 const LEASES: usize = 80;
 /// At most so many acknowledged operations lie between a start of the daemon and its end.
-const OPERATIONS: u64 = 40;
+const OPERATIONS: u64 = 24;
 /// After so many kills a process that has leases is killed too.
 const OWNER_DIES_EVERY: usize = 20;
 
@@ -125,8 +125,8 @@ impl World {
     fn allocate(&self, random: &mut Random) {
         let owners = self.ledger().owners.clone();
         // One in three hangs on no process.
-        let owner =
-            (random.below(3) > 0).then(|| *random.one_of(&owners.iter().collect::<Vec<_>>()));
+        let owner = (random.below(3) > 0 && !owners.is_empty())
+            .then(|| *random.one_of(&owners.iter().collect::<Vec<_>>()));
         let mut wish = json!({
             "service_type": random.one_of(&["dev", "api", "test", "docs"]),
             "service_name": format!("service-{}", random.below(30)),
@@ -313,6 +313,24 @@ fn start_daemon(sandbox: &Sandbox) -> Running {
     daemon
 }
 
+/// Processes that leases can hang on, if the daemon can watch any for a client out here.
+fn owners(sandbox: &Sandbox) -> Vec<Running> {
+    let owner = || sandbox.command(["sleep", "1000"]).spawn();
+    let owners = [owner(), owner(), owner()];
+    let wish = json!({ "service_type": "dev", "pid": owners[0].pid() }).to_string();
+    let answer = sandbox.api().send("POST", "/allocate", &wish);
+    let (status, lease) = answer.expect("an answer");
+    assert_eq!(status, 200, "{lease}");
+    let path = format!("/allocate/{}", id(&lease));
+    sandbox.api().send("DELETE", &path, "").expect("an answer");
+    if lease["heartbeat_seconds"].is_null() {
+        return owners.into();
+    }
+    // In a user namespace of its own it may not look at the processes outside.
+    styxy_tests::say("NOTE: the daemon cannot watch processes here: no lease hangs on one");
+    Vec::new()
+}
+
 fn kill(daemon: &Running) {
     daemon.signal(Signal::SIGKILL);
     daemon.exit_status(Deadline::short());
@@ -322,10 +340,8 @@ fn kill(daemon: &Running) {
 fn two_hundred_kills_lose_nothing_bring_nothing_back_and_give_nothing_twice() {
     let sandbox = sandbox();
     let seed = RandomState::new().hash_one("seed");
-    let mut owners: Vec<Running> = (0..3)
-        .map(|_| sandbox.command(["sleep", "1000"]).spawn())
-        .collect();
     let mut daemon = start_daemon(&sandbox);
+    let mut owners = owners(&sandbox);
     let world = World {
         seed,
         api: sandbox.api(),
@@ -351,7 +367,7 @@ fn two_hundred_kills_lose_nothing_bring_nothing_back_and_give_nothing_twice() {
             kill(&daemon);
             // The requests that were under way have failed.
             let _closed = world.gate.write().unwrap_or_else(PoisonError::into_inner);
-            if kills % OWNER_DIES_EVERY == 0 {
+            if kills % OWNER_DIES_EVERY == 0 && !owners.is_empty() {
                 world.replace_owner(&sandbox, &mut owners);
             }
             daemon = start_daemon(&sandbox);
