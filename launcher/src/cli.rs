@@ -11,8 +11,9 @@ const EXAMPLES: &str = "Examples:
   styxy run --port 4000 -- vite       port 4000 if it is free, else another one
   styxy run --dry-run -- npm run dev  what would be run, on which port, and why
 
-Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is taken,
-126 the command cannot be executed, 127 the command was not found.";
+Exit codes: the command's own; 2 wrong options, 123 the service ran elsewhere and has ended,
+125 `--strict` and the port is taken, 126 the command cannot be executed, 127 the command was
+not found.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -98,6 +99,8 @@ pub(crate) enum DaemonCommand {
     Start(DaemonStartArgs),
     /// Stop the running daemon; leases are kept for the next one
     Stop,
+    /// Replace the running daemon by one of this styxy; leases are kept
+    Restart,
     /// Tell whether the daemon runs
     Status(DaemonStatusArgs),
 }
@@ -270,8 +273,9 @@ mod tests {
           styxy run --port 4000 -- vite       port 4000 if it is free, else another one
           styxy run --dry-run -- npm run dev  what would be run, on which port, and why
 
-        Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is taken,
-        126 the command cannot be executed, 127 the command was not found.
+        Exit codes: the command's own; 2 wrong options, 123 the service ran elsewhere and has ended,
+        125 `--strict` and the port is taken, 126 the command cannot be executed, 127 the command was
+        not found.
         ");
         insta::assert_snapshot!(help(&["--help"]), @r"
         Run development servers on ports of their own
@@ -302,9 +306,10 @@ mod tests {
         Usage: styxy daemon <COMMAND>
 
         Commands:
-          start   Run the daemon here until it is stopped (`styxy run` starts one by itself)
-          stop    Stop the running daemon; leases are kept for the next one
-          status  Tell whether the daemon runs
+          start    Run the daemon here until it is stopped (`styxy run` starts one by itself)
+          stop     Stop the running daemon; leases are kept for the next one
+          restart  Replace the running daemon by one of this styxy; leases are kept
+          status   Tell whether the daemon runs
 
         Options:
           -h, --help  Print help
@@ -330,9 +335,9 @@ mod tests {
 
     #[test]
     fn every_exit_code_of_our_own_is_in_the_help() {
-        use crate::exit_codes::{NOT_EXECUTABLE, NOT_FOUND, PORT_TAKEN, USAGE};
+        use crate::exit_codes::{FOLLOWED, NOT_EXECUTABLE, NOT_FOUND, PORT_TAKEN, USAGE};
         let help = help(&["run", "--help"]);
-        for code in [USAGE, PORT_TAKEN, NOT_EXECUTABLE, NOT_FOUND] {
+        for code in [USAGE, FOLLOWED, PORT_TAKEN, NOT_EXECUTABLE, NOT_FOUND] {
             assert!(help.contains(&format!("{code} ")), "{code}: {help}");
         }
     }

@@ -5,7 +5,9 @@
 
 mod bad_input;
 mod cli;
+mod daemon_kill;
 mod fail_open;
+mod follow;
 mod frameworks;
 mod harness;
 mod house;
@@ -19,6 +21,7 @@ mod package_managers;
 mod server;
 mod storybook;
 mod supervision;
+mod versions;
 
 use styxy_tests::{Fixtures, Programs, Sandbox};
 
@@ -29,6 +32,7 @@ const FIXTURES: Fixtures = Fixtures {
 fn sandbox() -> Sandbox {
     Sandbox::new(Programs {
         styxy: env!("CARGO_BIN_EXE_styxy-under-test"),
+        newer: env!("CARGO_BIN_EXE_styxy-newer"),
         inside: env!("CARGO_BIN_EXE_inside"),
     })
 }

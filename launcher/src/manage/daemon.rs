@@ -1,32 +1,30 @@
 //! `styxy daemon start | stop | status`.
 
 use std::error::Error;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
+use serde_json::Value;
 use styxy_daemon::{Classify, Config, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
 use styxy_recipes::{Catalog, service_type_of_process};
 
+use crate::background::stop::Stopped;
 use crate::background::{self, StartedBy};
 use crate::cli::{DaemonCommand, DaemonStartArgs, DaemonStatusArgs};
 use crate::client::Client;
 use crate::context::Context;
-use crate::manage::remote::{self, RemoteError};
+use crate::manage::remote::{self, RemoteError, Standing};
+use crate::notice::visible;
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::Places;
 use crate::sys::detach::{self, Detached};
-use crate::sys::process::PidFd;
 
-/// How long a daemon that was asked to stop may take, in milliseconds.
-const STOP_PATIENCE: u16 = 10_000;
+/// How long a daemon that was asked to stop may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does what was typed.
 pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
@@ -35,18 +33,24 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
         Err(error) => return super::failed(&error),
     };
     match command {
-        DaemonCommand::Start(args) if args.background => serve_in_background(&places, args),
-        DaemonCommand::Start(args) if args.detach => start_detached(context, &places, args),
-        DaemonCommand::Start(args) => serve_here(&places, args),
-        DaemonCommand::Stop => stop(&places),
-        DaemonCommand::Status(args) => status(&places, args),
+        DaemonCommand::Start(args) if args.background => {
+            serve_in_background(context, &places, args)
+        }
+        DaemonCommand::Start(args) if args.detach => {
+            start_detached(context, &places, args.idle_exit)
+        }
+        DaemonCommand::Start(args) => serve_here(context, &places, args),
+        DaemonCommand::Stop => stop(context, &places),
+        DaemonCommand::Restart => restart(context, &places),
+        DaemonCommand::Status(args) => status(context, &places, args),
     }
 }
 
-fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
+fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
     let socket = places.socket();
     let config = config(
+        context,
         places,
         args,
         LogTarget::Stderr,
@@ -55,14 +59,14 @@ fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
         }),
     );
     match styxy_daemon::run(config) {
-        Ok(Ended::LostTheRace) => already_running(places),
+        Ok(Ended::LostTheRace) => already_running(context, places),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
         Err(error) => super::failed(&with_causes(&error)),
     }
 }
 
 /// The process that `background::start` started: it says what goes wrong until it answers, and then nothing.
-fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
+fn serve_in_background(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     match detach::detach() {
         Ok(Detached::Starter) => return ExitCode::SUCCESS,
         Ok(Detached::Background) => {}
@@ -73,13 +77,14 @@ fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
         // If the null device cannot be opened, whoever waits goes on after its time is up.
         drop(detach::silence_stderr());
     };
-    match styxy_daemon::run(config(places, args, log, Box::new(on_ready))) {
+    match styxy_daemon::run(config(context, places, args, log, Box::new(on_ready))) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => super::failed(&with_causes(&error)),
     }
 }
 
 fn config(
+    context: &Context,
     places: &Places,
     args: &DaemonStartArgs,
     log: LogTarget,
@@ -90,7 +95,7 @@ fn config(
             runtime_dir: places.runtime.clone(),
             state_dir: places.home.clone(),
         },
-        version: env!("CARGO_PKG_VERSION"),
+        build: context.build,
         idle_exit: args.idle_exit.map(Duration::from_secs),
         log,
         classify: classify(Places::recipes(&places.home)),
@@ -111,29 +116,30 @@ fn classify(recipes: PathBuf) -> Classify {
     })
 }
 
-fn already_running(places: &Places) -> ExitCode {
-    match ask(&places.socket()) {
-        Ok(status) => output::print(&format!(
-            "Styxy daemon is already running (PID: {})\n",
-            status.pid
+fn already_running(context: &Context, places: &Places) -> ExitCode {
+    match standing(&places.socket()) {
+        Ok(daemon) => output::print(&format!(
+            "Styxy daemon is already running (PID: {})\n{}",
+            daemon.pid,
+            other_protocol(context, &daemon)
         )),
         Err(_) => output::print("Styxy daemon is already running\n"),
     }
     ExitCode::SUCCESS
 }
 
-fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
-    if Client::new(places.socket()).is_reachable() {
-        return already_running(places);
+fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) -> ExitCode {
+    if Client::new(places.socket(), context.build).is_reachable() {
+        return already_running(context, places);
     }
-    if let Err(error) = background::start(context, places, StartedBy::User(args.idle_exit)) {
+    if let Err(error) = background::start(context, places, StartedBy::User(idle_exit)) {
         return super::failed(&error);
     }
-    match ask(&places.socket()) {
-        Ok(status) => {
+    match standing(&places.socket()) {
+        Ok(daemon) => {
             output::print(&format!(
                 "Daemon started in background (PID: {})\n",
-                status.pid
+                daemon.pid
             ));
             ExitCode::SUCCESS
         }
@@ -145,58 +151,29 @@ fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) ->
 ///
 /// It is the kernel that says who the daemon is, so that one can be ended that does not answer, or that speaks
 /// another version of the contract.
-fn stop(places: &Places) -> ExitCode {
-    let client = Client::new(places.socket());
-    let Some(pid) = client.daemon_pid() else {
-        if client.is_reachable() {
-            let error = "there is a daemon, but not in this container; stop it where it runs";
-            return super::failed(&error);
-        }
-        output::print("Styxy daemon is not running\n");
-        return ExitCode::SUCCESS;
-    };
-    match terminate(pid) {
-        Ok(Terminated::Gone) => {
-            output::print(&format!("Stopped Styxy daemon (PID: {pid})\n"));
-            ExitCode::SUCCESS
-        }
-        Ok(Terminated::StillThere) => super::failed(&format_args!(
-            "the daemon (PID: {pid}) was asked to stop and still runs; `kill -KILL {pid}` ends it"
-        )),
-        Err(error) => super::failed(&format_args!(
-            "cannot stop the daemon (PID: {pid}): {error}"
-        )),
+fn stop(context: &Context, places: &Places) -> ExitCode {
+    let client = Client::new(places.socket(), context.build);
+    match background::stop::stop(&client, STOP_PATIENCE) {
+        Ok(Stopped::Gone(pid)) => output::print(&format!("Stopped Styxy daemon (PID: {pid})\n")),
+        Ok(Stopped::NotRunning) => output::print("Styxy daemon is not running\n"),
+        Err(error) => return super::failed(&error),
     }
+    ExitCode::SUCCESS
 }
 
-/// What became of a process that was asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Terminated {
-    Gone,
-    StillThere,
+/// As `stop` and then `start -d`: the new daemon goes on with the leases of the old one.
+fn restart(context: &Context, places: &Places) -> ExitCode {
+    let client = Client::new(places.socket(), context.build);
+    if let Err(error) = background::stop::stop(&client, STOP_PATIENCE) {
+        return super::failed(&error);
+    }
+    start_detached(context, places, None)
 }
 
-fn terminate(pid: u32) -> nix::Result<Terminated> {
-    let process = match PidFd::open(Pid::from_raw(pid.cast_signed())) {
-        Err(Errno::ESRCH) => return Ok(Terminated::Gone),
-        process => process?,
-    };
-    match process.send(libc::SIGTERM) {
-        Err(Errno::ESRCH) => return Ok(Terminated::Gone),
-        sent => sent?,
-    }
-    // One that is stopped would never hear of it.
-    let _ = process.send(libc::SIGCONT);
-    let mut gone = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut gone, PollTimeout::from(STOP_PATIENCE))? {
-        0 => Ok(Terminated::StillThere),
-        _ => Ok(Terminated::Gone),
-    }
-}
-
-fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
-    let status = match ask(&places.socket()) {
-        Ok(status) => status,
+fn status(context: &Context, places: &Places, args: &DaemonStatusArgs) -> ExitCode {
+    let socket = places.socket();
+    let answer = match remote::get_of_any::<Value>(&socket, api::STATUS) {
+        Ok(answer) => answer,
         Err(RemoteError::NotRunning) => {
             output::print(if args.json {
                 "{\"status\":\"stopped\"}\n"
@@ -208,16 +185,33 @@ fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
         Err(error) => return super::failed(&error),
     };
     if args.json {
-        output::print_json(&status);
+        output::print_json(&answer);
         return ExitCode::SUCCESS;
     }
+    let daemon: Standing = match serde_json::from_value(answer.clone()) {
+        Ok(daemon) => daemon,
+        Err(error) => {
+            return super::failed(&format_args!("the daemon's answer cannot be read: {error}"));
+        }
+    };
+    // One of another version may have more or less to say.
+    let Ok(status) = serde_json::from_value::<StatusResponse>(answer) else {
+        output::print(&format!(
+            "Status: Running (PID: {})\nVersion: {}\n{}",
+            daemon.pid,
+            visible(&daemon.version),
+            other_protocol(context, &daemon)
+        ));
+        return ExitCode::SUCCESS;
+    };
     output::print(&format!(
-        "Status: Running (PID: {})\nUptime: {:.0}s\nAllocations: {}\nVersion: {}\nSocket: {}\n",
+        "Status: Running (PID: {})\nUptime: {:.0}s\nAllocations: {}\nVersion: {}\nSocket: {}\n{}",
         status.pid,
         status.uptime,
         status.allocations,
-        status.version,
-        places.socket().display()
+        visible(&status.version),
+        socket.display(),
+        other_protocol(context, &daemon)
     ));
     if let Some(reason) = status.degraded {
         output::print(&format!("Degraded: {reason}\n"));
@@ -225,8 +219,21 @@ fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn ask(socket: &Path) -> Result<StatusResponse, RemoteError> {
-    remote::get(socket, api::STATUS)
+fn standing(socket: &Path) -> Result<Standing, RemoteError> {
+    remote::get_of_any(socket, api::STATUS)
+}
+
+/// A line about a daemon that speaks another protocol than this styxy; else nothing.
+fn other_protocol(context: &Context, daemon: &Standing) -> String {
+    let ours = context.build.protocol;
+    if daemon.protocol == ours {
+        return String::new();
+    }
+    let remedy = remote::remedy(daemon.protocol, ours);
+    format!(
+        "Protocol: {} (this styxy speaks {ours}; {remedy})\n",
+        daemon.protocol
+    )
 }
 
 /// An error and what is behind it, on one line.

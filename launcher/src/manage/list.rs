@@ -14,7 +14,10 @@ use crate::places::Places;
 /// Prints the leases. No daemon is no lease, not an error.
 pub(crate) fn list(context: &Context, args: &ListArgs) -> ExitCode {
     let found = match Places::find(context) {
-        Ok(places) => remote::get::<AllocationsResponse>(&places.socket(), api::ALLOCATIONS),
+        Ok(places) => {
+            let socket = places.socket();
+            remote::get::<AllocationsResponse>(&socket, context.build, api::ALLOCATIONS)
+        }
         Err(error) => return super::failed(&error),
     };
     let leases = match found {

@@ -5,7 +5,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use styxy_protocol::api::{self, Build};
 
 /// A daemon that does not answer for this long is told to be silent.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,36 +21,96 @@ pub(crate) enum RemoteError {
     /// It is there and does not answer as it should.
     #[error("the daemon does not answer: {0}")]
     Http(#[from] reqwest::Error),
+    /// It speaks another version of the contract.
+    #[error("the running daemon is of another styxy ({}, protocol {}, this one speaks {ours}); {}", daemon.version, daemon.protocol, remedy(daemon.protocol, *ours))]
+    OtherProtocol {
+        /// What it says about itself.
+        daemon: Standing,
+        /// Our protocol number.
+        ours: u32,
+    },
     /// No event loop could be made.
     #[error("cannot ask the daemon: {0}")]
     Io(#[from] io::Error),
 }
 
-/// The answer to `GET path` of the daemon at this socket.
-pub(crate) fn get<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, RemoteError> {
-    let client = reqwest::Client::builder()
-        .unix_socket(socket)
-        .timeout(PATIENCE)
-        .build()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let answer = runtime.block_on(async {
-        client
-            .get(format!("http://styxy{path}"))
-            .send()
-            .await?
-            .error_for_status()?
-            .json()
-            .await
-    });
-    answer.map_err(|error: reqwest::Error| {
-        if is_absent(&error) {
-            RemoteError::NotRunning
-        } else {
-            error.into()
-        }
-    })
+/// What the status of a daemon of any version says.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Standing {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// The protocol that it speaks.
+    pub(crate) protocol: u32,
+    /// Version of its styxy.
+    pub(crate) version: String,
+}
+
+/// What to do about a daemon of another version.
+pub(crate) fn remedy(theirs: u32, ours: u32) -> &'static str {
+    if theirs < ours {
+        "`styxy daemon restart` replaces it, and the leases stay"
+    } else {
+        "update this one"
+    }
+}
+
+/// The answer to `GET path` of the daemon at this socket, if it is one of `build`'s protocol.
+pub(crate) fn get<A: DeserializeOwned>(
+    socket: &Path,
+    build: Build,
+    path: &str,
+) -> Result<A, RemoteError> {
+    let remote = Remote::new(socket)?;
+    let daemon: Standing = remote.get(api::STATUS)?;
+    if daemon.protocol == build.protocol {
+        remote.get(path)
+    } else {
+        let ours = build.protocol;
+        Err(RemoteError::OtherProtocol { daemon, ours })
+    }
+}
+
+/// The answer to `GET path` of the daemon at this socket, whatever version it is of.
+pub(crate) fn get_of_any<A: DeserializeOwned>(socket: &Path, path: &str) -> Result<A, RemoteError> {
+    Remote::new(socket)?.get(path)
+}
+
+/// The way to a daemon, over one connection.
+struct Remote {
+    client: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Remote {
+    fn new(socket: &Path) -> Result<Self, RemoteError> {
+        let client = reqwest::Client::builder()
+            .unix_socket(socket)
+            .timeout(PATIENCE)
+            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(Self { client, runtime })
+    }
+
+    fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A, RemoteError> {
+        let answer = self.runtime.block_on(async {
+            self.client
+                .get(format!("http://styxy{path}"))
+                .send()
+                .await?
+                .error_for_status()?
+                .json()
+                .await
+        });
+        answer.map_err(|error: reqwest::Error| {
+            if is_absent(&error) {
+                RemoteError::NotRunning
+            } else {
+                error.into()
+            }
+        })
+    }
 }
 
 /// Whether nobody listens, as opposed to nobody having room for another client.
@@ -72,7 +134,7 @@ fn is_absent(error: &reqwest::Error) -> bool {
 mod tests {
     use std::os::unix::net::UnixListener;
 
-    use styxy_protocol::api::{self, StatusResponse};
+    use styxy_protocol::api::StatusResponse;
 
     use super::*;
 
@@ -80,7 +142,7 @@ mod tests {
     fn nobody_at_the_socket_is_no_running_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("sock");
-        let ask = || get::<StatusResponse>(&socket, api::STATUS).unwrap_err();
+        let ask = || get::<StatusResponse>(&socket, crate::BUILD, api::STATUS).unwrap_err();
         assert!(matches!(ask(), RemoteError::NotRunning));
         // What a daemon that was killed leaves behind.
         drop(UnixListener::bind(&socket).unwrap());
