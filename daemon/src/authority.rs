@@ -42,6 +42,8 @@ pub(crate) struct Authority {
     deadline_moved: Notify,
     /// daemon --number of leases--> idle timer
     lease_count_tx: watch::Sender<usize>,
+    /// configuration --settings in force--> whoever acts on them
+    settings_tx: watch::Sender<Arc<Settings>>,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ pub(crate) struct Health {
 
 impl Authority {
     /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(loaded: Loaded, sessions: PathBuf, settings: &Settings) -> Arc<Self> {
+    pub(crate) fn new(loaded: Loaded, sessions: PathBuf, settings: Settings) -> Arc<Self> {
         for remark in &loaded.remarks {
             warn!("{remark}");
         }
@@ -117,6 +119,7 @@ impl Authority {
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
             lease_count_tx: watch::Sender::new(0),
+            settings_tx: watch::Sender::new(Arc::new(settings)),
         };
         let mut core = authority.lock();
         let is_alive = |owner: &crate::allocator::Owner| {
@@ -262,6 +265,17 @@ impl Authority {
     /// The number of leases, as it changes.
     pub(crate) fn lease_count(&self) -> watch::Receiver<usize> {
         self.lease_count_tx.subscribe()
+    }
+
+    /// The settings in force. They are replaced as a whole when the configuration changes.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings_tx.borrow())
+    }
+
+    /// The settings in force, as they change.
+    #[expect(dead_code, reason = "for those who act on a change as it comes")]
+    pub(crate) fn settings_changes(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings_tx.subscribe()
     }
 
     /// Syncs the journal to disk. Takes milliseconds.

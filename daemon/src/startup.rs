@@ -51,7 +51,7 @@ pub(crate) async fn serve(
     }
     // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
     let (journal, journal_lock) = open_journal(paths).await;
-    let authority = Authority::new(journal, paths.sessions(), &Settings::default());
+    let authority = Authority::new(journal, paths.sessions(), Settings::default());
     let socket_failed = |source| DaemonError::Socket {
         path: paths.socket(),
         source,
