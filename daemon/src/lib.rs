@@ -8,6 +8,7 @@ mod allocator;
 mod authority;
 pub mod browser_ports;
 mod census;
+pub mod config;
 mod journal;
 pub mod kernel;
 mod log;

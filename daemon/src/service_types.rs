@@ -55,8 +55,13 @@ impl From<&ServiceTypeSpec> for Definition {
     }
 }
 
+/// The ports of a range that are tried first where nobody says which: its first four, or as many as it has.
+pub(crate) fn first_ports(range: &RangeInclusive<u16>) -> Vec<Port> {
+    range.clone().take(4).filter_map(Port::new).collect()
+}
+
 /// Every service type, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTypes {
     by_name: BTreeMap<ServiceType, Definition>,
 }
