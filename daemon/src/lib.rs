@@ -5,6 +5,7 @@
 //! and every change is in the journal before the client that asked for it gets its answer.
 
 mod allocator;
+mod audit;
 mod authority;
 pub mod browser_ports;
 mod census;
@@ -15,6 +16,7 @@ mod log;
 mod owner;
 mod place;
 pub mod placement;
+pub mod ranges;
 mod server;
 pub mod service_types;
 pub mod settings;
