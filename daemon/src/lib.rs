@@ -95,6 +95,15 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+/// What a daemon does that finds its configuration files broken when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenConfig {
+    /// It does not start, for who starts it by name sees why.
+    Refuse,
+    /// It serves with everything that does not depend on what is wrong: nobody loses his ports for a typing error.
+    ServeTheRest,
+}
+
 /// What a daemon needs to know before it starts.
 pub struct Config {
     /// Where its files are.
@@ -103,6 +112,8 @@ pub struct Config {
     pub version: &'static str,
     /// Exit after this long without a lease; `None` is never.
     pub idle_exit: Option<Duration>,
+    /// What to do with configuration files that are broken.
+    pub broken_config: BrokenConfig,
     /// Where to log.
     pub log: LogTarget,
     /// Called once, when the socket accepts connections.
@@ -158,6 +169,9 @@ pub enum DaemonError {
         /// Why not.
         source: io::Error,
     },
+    /// The configuration is broken, and [`BrokenConfig::Refuse`] says not to start then.
+    #[error("the configuration is broken")]
+    Config(#[from] config::ConfigError),
     /// The event loop or its signal handlers cannot be set up.
     #[error("cannot start the event loop")]
     EventLoop(#[source] io::Error),

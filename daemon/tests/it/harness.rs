@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use styxy_daemon::{Config, DaemonError, Ended, LogTarget, Paths, run_until};
+use styxy_daemon::{BrokenConfig, Config, DaemonError, Ended, LogTarget, Paths, run_until};
 use styxy_protocol::Port;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -137,6 +137,7 @@ pub(crate) fn config(paths: &Paths) -> Config {
         paths: paths.clone(),
         version: "0.0.0-test",
         idle_exit: None,
+        broken_config: BrokenConfig::ServeTheRest,
         log: LogTarget::Discard,
         on_ready: Box::new(|| {}),
     }
