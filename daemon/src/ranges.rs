@@ -108,9 +108,8 @@ pub fn plan(
             .or_else(|| site.behind_family(name, &settings.types))
             .map_or_else(|| site.after(), Ok),
     }?;
-    let port = |number: u32| u16::try_from(number).expect("a site ends at the last port");
     Ok(NewRange {
-        range: port(start)..=port(start + site.chunk - 1),
+        range: narrow(start)..=narrow(start + site.chunk - 1),
         placement,
     })
 }
@@ -279,6 +278,7 @@ impl Site {
     }
 }
 
+/// A number that is a port, as every one within the bounds is.
 fn narrow(number: u32) -> u16 {
     u16::try_from(number).unwrap_or(u16::MAX)
 }

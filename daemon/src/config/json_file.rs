@@ -176,7 +176,10 @@ fn back_up(dir: &Path, text: &str) -> io::Result<()> {
 
 fn is_backup(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with("config-") && name.ends_with(".json"))
+    name.is_some_and(|name| name.starts_with("config-"))
+        && path
+            .extension()
+            .is_some_and(|extension| extension == "json")
 }
 
 #[cfg(test)]

@@ -190,18 +190,18 @@ fn overlap(one: &Draft, other: &Draft) -> Option<Fault> {
         let (layer, mark) = draft.range_by.as_ref()?;
         Some((*layer, mark.span.start))
     };
-    let (earlier, later) = if position(one) < position(other) {
+    let (first, second) = if position(one) < position(other) {
         (one, other)
     } else {
         (other, one)
     };
     // The ranges that styxy has by itself are disjoint, so one of two that are not was said by somebody.
-    let (layer, mark) = later.range_by.as_ref()?;
-    let said = match (&earlier.range_by, earlier.definition.source) {
+    let (layer, mark) = second.range_by.as_ref()?;
+    let said = match (&first.range_by, first.definition.source) {
         (None, _) => "built in".to_owned(),
         (Some((_, mark)), TypeSource::AutoAllocated) => format!(
             "made by auto-allocation, {mark}; `styxy config auto-allocation undo {}` gives it back",
-            earlier.definition.name
+            first.definition.name
         ),
         (Some((_, mark)), _) => mark.to_string(),
     };
@@ -216,10 +216,10 @@ fn overlap(one: &Draft, other: &Draft) -> Option<Fault> {
     Some(Fault {
         problem: mark.problem(format!(
             "{} overlaps with {} ({said})",
-            shown(later),
-            shown(earlier)
+            shown(second),
+            shown(first)
         )),
-        culprit: (*layer, Part::Type(later.definition.name.clone())),
+        culprit: (*layer, Part::Type(second.definition.name.clone())),
     })
 }
 

@@ -18,7 +18,7 @@ use super::problem::Problem;
 const CHUNK_SIZES: RangeInclusive<u16> = 1..=1000;
 const GAP_SIZES: RangeInclusive<u16> = 0..=1000;
 /// Milliseconds; a look costs little, but not nothing.
-const CHECK_INTERVALS: RangeInclusive<u64> = 100..=Duration::from_hours(24).as_millis() as u64;
+const CHECK_INTERVALS: RangeInclusive<u64> = 100..=86_400_000;
 const MAX_FAILURES: RangeInclusive<u32> = 1..=1000;
 /// Seconds.
 const INSTANCE_TTLS: RangeInclusive<u64> = 1..=Duration::from_hours(30 * 24).as_secs();
@@ -122,21 +122,25 @@ impl Reader<'_> {
                         set,
                     );
                 }
-                // Where the documented format has them.
-                "listen_port" if self.source.format == Format::Json => {
-                    layer.listen_port = layer.listen_port.or(self.port(name, node));
-                }
-                "recovery" if self.source.format == Format::Json => {
-                    for entry in self.entries(node, name) {
-                        if entry.key == "health_monitoring" {
-                            layer.health = self.health(&entry.node, "recovery.health_monitoring");
-                        }
-                    }
-                }
+                _ if self.source.format == Format::Json => self.documented(entry, &mut layer),
                 _ => self.unknown(entry, section),
             }
         }
         layer
+    }
+
+    /// What the documented format has elsewhere.
+    fn documented(&mut self, entry: &Entry, layer: &mut Layer) {
+        let (name, node) = (entry.key.as_str(), &entry.node);
+        if name == "listen_port" {
+            layer.listen_port = layer.listen_port.or(self.port(name, node));
+        } else if name == "recovery" {
+            for entry in self.entries(node, name) {
+                if entry.key == "health_monitoring" {
+                    layer.health = self.health(&entry.node, "recovery.health_monitoring");
+                }
+            }
+        }
     }
 
     fn types(&mut self, node: &Node) -> Vec<TypeEntry> {

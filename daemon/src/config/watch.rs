@@ -16,7 +16,7 @@ use crate::kernel;
 pub(crate) struct Watch {
     home: PathBuf,
     inotify: Inotify,
-    home_watch: WatchDescriptor,
+    of_home: WatchDescriptor,
 }
 
 impl Watch {
@@ -26,11 +26,11 @@ impl Watch {
     /// If there is no such directory, or there are no more watches to be had.
     pub(crate) fn of(home: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let home_watch = inotify.add_watch(home, events())?;
+        let of_home = inotify.add_watch(home, events())?;
         let watch = Self {
             home: home.to_owned(),
             inotify,
-            home_watch,
+            of_home,
         };
         watch.follow_links();
         Ok(watch)
@@ -69,7 +69,7 @@ impl Watch {
         let Some(name) = &event.name else {
             return false;
         };
-        if event.wd != self.home_watch {
+        if event.wd != self.of_home {
             return true;
         }
         // A file that has just been made is empty until whoever writes it closes it; a link is there at once.
@@ -79,7 +79,7 @@ impl Watch {
 
     fn is_the_end(&self, event: &InotifyEvent) -> bool {
         let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_MOVE_SELF;
-        event.wd == self.home_watch && event.mask.intersects(gone)
+        event.wd == self.of_home && event.mask.intersects(gone)
     }
 
     /// A link does not change when the file behind it does.

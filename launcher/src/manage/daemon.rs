@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use styxy_daemon::{Config, Ended, LogTarget, Paths};
+use styxy_daemon::{BrokenConfig, Config, DaemonError, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
 
 use crate::background::{self, StartedBy};
@@ -43,7 +43,7 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
 fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
     let socket = places.socket();
-    let config = config(
+    let mut config = config(
         places,
         args,
         LogTarget::Stderr,
@@ -51,9 +51,11 @@ fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
             output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
         }),
     );
+    config.broken_config = BrokenConfig::Refuse;
     match styxy_daemon::run(config) {
         Ok(Ended::LostTheRace) => already_running(places),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
+        Err(DaemonError::Config(error)) => super::broken_configuration(&error),
         Err(error) => super::failed(&with_causes(&error)),
     }
 }
@@ -89,6 +91,7 @@ fn config(
         },
         version: env!("CARGO_PKG_VERSION"),
         idle_exit: args.idle_exit.map(Duration::from_secs),
+        broken_config: BrokenConfig::ServeTheRest,
         log,
         on_ready,
     }
@@ -108,6 +111,10 @@ fn already_running(places: &Places) -> ExitCode {
 fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     if Client::new(places.socket()).is_reachable() {
         return already_running(places);
+    }
+    // Whoever starts it by name is there to read what is wrong; whoever runs a command shall have a port.
+    if let Err(error) = styxy_daemon::config::load(&places.home) {
+        return super::broken_configuration(&error);
     }
     if let Err(error) = background::start(context, places, StartedBy::User(args.idle_exit)) {
         return super::failed(&error);
