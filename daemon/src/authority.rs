@@ -5,6 +5,9 @@
 //! probe of the kernel happens while the lock is held.
 
 mod afterlife;
+mod instances;
+mod monitor;
+mod recovery;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -12,21 +15,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use styxy_protocol::Port;
-use styxy_protocol::api::{AllocateRequest, Allocation, Conflict, Holder, ListenerReport};
+use styxy_protocol::api::{
+    AllocateRequest, Allocation, Conflict, Holder, ListenerReport, RecoveryStep,
+};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::{info, warn};
 
 use crate::allocator::{
-    Allocator, Applicant, Grant, Hold, LeaseId, OwnerKind, Record, Refusal, Release, ReportRefusal,
+    Allocator, Applicant, Grant, Hold, LeaseId, LeaseName, OwnerKind, Record, Refusal, Release,
+    ReportRefusal,
 };
 use crate::census::{Depth, Walker};
-use crate::journal::{Journal, Loaded};
+use crate::instances::Instances;
+use crate::journal::{Entry, Journal, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::settings::Settings;
 use crate::timers;
 use crate::tree;
+use monitor::Monitor;
+
+pub(crate) use instances::Registration;
 
 /// The one of a runtime directory.
 #[derive(Debug)]
@@ -40,16 +50,23 @@ pub(crate) struct Authority {
     maps: Walker,
     started: Duration,
     deadline_moved: Notify,
-    /// daemon --number of leases--> idle timer
-    lease_count_tx: watch::Sender<usize>,
+    /// daemon --number of leases and instances--> idle timer
+    use_count_tx: watch::Sender<usize>,
+    /// What was found and mended at the start.
+    recovery: Vec<RecoveryStep>,
 }
 
 #[derive(Debug)]
 struct Core {
     allocator: Allocator,
+    instances: Instances,
     journal: Journal,
+    settings: Settings,
     /// The tasks that wait for the owners of leases to end.
     watches: HashMap<LeaseId, AbortHandle>,
+    monitor: Monitor,
+    /// Nothing is given any more: nobody would watch over it.
+    is_closed: bool,
 }
 
 /// Why there is no lease.
@@ -61,6 +78,8 @@ pub(crate) enum NoLease {
     Refused(Refusal),
     /// The system gives no randomness for a name.
     NoRandomness,
+    /// The daemon is about to end.
+    Closed,
 }
 
 /// A lease, and whether its client has to send heartbeats.
@@ -89,46 +108,40 @@ pub(crate) struct Health {
     pub(crate) uptime: Duration,
     /// Number of leases.
     pub(crate) leases: usize,
+    /// Number of instances.
+    pub(crate) instances: usize,
+    /// What was found and mended at the start.
+    pub(crate) recovery: Vec<RecoveryStep>,
     /// Why nothing is being saved, if so.
     pub(crate) degraded: Option<String>,
 }
 
 impl Authority {
-    /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(loaded: Loaded, sessions: PathBuf, settings: &Settings) -> Arc<Self> {
-        for remark in &loaded.remarks {
-            warn!("{remark}");
-        }
+    /// Takes over what the journal remembers and mends what is wrong with it. Owners are watched once
+    /// [`Self::resume`] is called.
+    pub(crate) fn new(
+        loaded: Loaded,
+        sessions: PathBuf,
+        settings: &Settings,
+        config_problem: Option<&str>,
+    ) -> Arc<Self> {
+        let boot = kernel::boot_id();
         let seed = random_bits().map_or(0, |bits| (bits & 0xffff) as u16);
-        let mut allocator = Allocator::new(settings.types.clone(), kernel::ephemeral_range(), seed);
-        for record in &loaded.records {
-            allocator.apply(record);
-        }
-        let authority = Self {
-            core: Mutex::new(Core {
-                allocator,
-                journal: loaded.journal,
-                watches: HashMap::new(),
-            }),
-            boot: kernel::boot_id(),
+        let allocator = Allocator::new(settings.types.clone(), kernel::ephemeral_range(), seed);
+        let (core, recovery) = Core::recover(loaded, allocator, settings, config_problem, &boot);
+        let uses = core.uses();
+        info!(leases = core.allocator.len(), "journal read");
+        Arc::new(Self {
+            core: Mutex::new(core),
+            boot,
             sessions,
             marks: Walker::start(Depth::Marks),
             maps: Walker::start(Depth::Maps),
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
-            lease_count_tx: watch::Sender::new(0),
-        };
-        let mut core = authority.lock();
-        let is_alive = |owner: &crate::allocator::Owner| {
-            kernel::process_identity(owner.process.pid) == Some(owner.process)
-        };
-        let records = core.allocator.recover(&authority.boot, &is_alive);
-        authority.commit(&mut core, &records);
-        let leases = core.allocator.len();
-        authority.lease_count_tx.send_replace(leases);
-        drop(core);
-        info!(leases, "journal read");
-        Arc::new(authority)
+            use_count_tx: watch::Sender::new(uses),
+            recovery,
+        })
     }
 
     /// Chooses a port and leases it.
@@ -136,10 +149,33 @@ impl Authority {
         self: &Arc<Self>,
         request: &AllocateRequest,
         peer: Peer,
+        user_agent: Option<String>,
     ) -> Result<Granted, NoLease> {
         let (owner, pidfd) = owner::identify(request.pid, peer).map_err(NoLease::Owner)?;
-        let id = LeaseId::from_random(random_bits().ok_or(NoLease::NoRandomness)?);
-        let decided = self.decide(request, id, owner);
+        let id = new_id()?;
+        let client = owner::client(request.instance_id.as_deref(), owner, peer);
+        let decided = {
+            let mut core = self.lock();
+            if core.is_closed {
+                return Err(NoLease::Closed);
+            }
+            let applicant = Applicant {
+                id,
+                owner,
+                client,
+                user_agent,
+                max_leases: core.settings.leases_per_owner,
+                boot: &self.boot,
+                now: kernel::boot_time(),
+                wall: kernel::wall_clock(),
+                is_free: &kernel::port_is_free,
+            };
+            let decided = core.allocator.allocate(request, &applicant);
+            if let Ok(grant) = &decided {
+                self.commit(&mut core, &grant.records);
+            }
+            decided
+        };
         match decided {
             Ok(mut grant) => {
                 if let (Some(pidfd), true) = (pidfd, grant.id == Some(id)) {
@@ -163,10 +199,11 @@ impl Authority {
     }
 
     /// Ends a lease on its client's word. `None` if there is none.
-    pub(crate) fn release(self: &Arc<Self>, id: LeaseId) -> Option<Released> {
+    pub(crate) fn release(self: &Arc<Self>, name: LeaseName) -> Option<Released> {
         let is_listening = listening_view();
         let mut core = self.lock();
-        let port = core.allocator.lease(id)?.port;
+        let lease = core.allocator.find(name)?;
+        let (id, port) = (lease.id, lease.port);
         let release = core.allocator.release(id, &is_listening)?;
         if let Some(watch) = core.watches.remove(&id) {
             watch.abort();
@@ -193,6 +230,7 @@ impl Authority {
         let mut core = self.lock();
         let (ttl, record) = core.allocator.renew(id, kernel::boot_time())?;
         self.commit(&mut core, record.as_slice());
+        core.monitor.forgive(id);
         Some(ttl)
     }
 
@@ -221,9 +259,9 @@ impl Authority {
 
     /// Every lease and what of it listens now.
     pub(crate) fn allocations(&self) -> Vec<Allocation> {
-        let listening = kernel::listening().unwrap_or_default();
-        let listening: BTreeSet<Port> = listening.iter().map(|socket| socket.port).collect();
-        self.lock().allocator.allocations(&listening)
+        let listening = own_listeners().unwrap_or_default();
+        let core = self.lock();
+        core.allocator.allocations(&listening, kernel::boot_time())
     }
 
     /// How the daemon is.
@@ -232,61 +270,27 @@ impl Authority {
         Health {
             uptime: kernel::boot_time().saturating_sub(self.started),
             leases: core.allocator.len(),
+            instances: core.instances.len(),
+            recovery: self.recovery.clone(),
             degraded: core.journal.degraded().map(str::to_owned),
         }
     }
 
-    /// Ends leases whose time is up; the next time at which there may be one.
-    pub(crate) fn expire(self: &Arc<Self>, now: Duration) -> Option<Duration> {
+    /// The number of leases and instances, as it changes.
+    pub(crate) fn use_count(&self) -> watch::Receiver<usize> {
+        self.use_count_tx.subscribe()
+    }
+
+    /// Gives nothing any more, unless there are leases or instances; whether that is so.
+    pub(crate) fn close_if_unused(&self) -> bool {
         let mut core = self.lock();
-        if core
-            .allocator
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            for record in core.allocator.expire(now, &listening_view()) {
-                match record {
-                    Record::Ended(id) => self.end(&mut core, id, record),
-                    renewed => self.commit(&mut core, &[renewed]),
-                }
-            }
-        }
-        core.allocator.next_deadline()
-    }
-
-    /// Resolves when the earliest deadline may have changed since the last call of [`Self::expire`].
-    pub(crate) async fn deadline_moved(&self) {
-        self.deadline_moved.notified().await;
-    }
-
-    /// The number of leases, as it changes.
-    pub(crate) fn lease_count(&self) -> watch::Receiver<usize> {
-        self.lease_count_tx.subscribe()
+        core.is_closed = core.uses() == 0;
+        core.is_closed
     }
 
     /// Syncs the journal to disk. Takes milliseconds.
     pub(crate) fn sync(&self) {
         self.lock().journal.sync();
-    }
-
-    fn decide(
-        &self,
-        request: &AllocateRequest,
-        id: LeaseId,
-        owner: OwnerKind,
-    ) -> Result<Grant, Refusal> {
-        let mut core = self.lock();
-        let applicant = Applicant {
-            id,
-            owner,
-            boot: &self.boot,
-            now: kernel::boot_time(),
-            wall: kernel::wall_clock(),
-            is_free: &kernel::port_is_free,
-        };
-        let grant = core.allocator.allocate(request, &applicant)?;
-        self.commit(&mut core, &grant.records);
-        Ok(grant)
     }
 
     /// Ends this lease when its owner does.
@@ -320,25 +324,25 @@ impl Authority {
     }
 
     fn commit(&self, core: &mut Core, records: &[Record]) {
-        if records.is_empty() {
+        let entries = records.iter().cloned().map(Entry::from);
+        self.write(core, &entries.collect::<Vec<_>>());
+    }
+
+    /// Makes true and writes down what was decided, and wakes whom it concerns.
+    fn write(&self, core: &mut Core, entries: &[Entry]) {
+        if entries.is_empty() {
             return;
         }
-        let deadline = core.allocator.next_deadline();
-        for record in records {
-            core.allocator.apply(record);
-        }
+        let deadline = core.next_deadline();
         let was_degraded = core.journal.degraded().is_some();
-        let Core {
-            allocator, journal, ..
-        } = core;
-        journal.append(records, kernel::boot_time(), || allocator.snapshot());
-        if let (Some(reason), false) = (journal.degraded(), was_degraded) {
+        core.write(entries);
+        if let (Some(reason), false) = (core.journal.degraded(), was_degraded) {
             warn!("leases are not being saved: {reason}");
         }
-        if allocator.next_deadline() != deadline {
+        if core.next_deadline() != deadline {
             self.deadline_moved.notify_one();
         }
-        self.lease_count_tx.send_replace(allocator.len());
+        self.use_count_tx.send_replace(core.uses());
     }
 
     /// The allocator's records are made before any of them is applied, so what a panicking request leaves
@@ -346,6 +350,43 @@ impl Authority {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Core {
+    /// What keeps the daemon.
+    fn uses(&self) -> usize {
+        self.allocator.len() + self.instances.len()
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Lease(record) => self.allocator.apply(record),
+            Entry::Instance(record) => self.instances.apply(record),
+        }
+    }
+
+    fn write(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.apply(entry);
+        }
+        let Self {
+            allocator,
+            instances,
+            journal,
+            ..
+        } = self;
+        journal.append(entries, kernel::boot_time(), || {
+            snapshot(allocator, instances)
+        });
+    }
+}
+
+/// Everything that the journal has to hold.
+fn snapshot(allocator: &Allocator, instances: &Instances) -> Vec<Entry> {
+    let leases = allocator.snapshot().into_iter().map(Entry::from);
+    leases
+        .chain(instances.snapshot().map(Entry::from))
+        .collect()
 }
 
 /// Adds pid and command of a foreign process to a conflict with it.
@@ -371,6 +412,20 @@ fn listening_view() -> impl Fn(Port) -> bool {
         Ok(ports) => ports.contains(&port),
         Err(_) => !kernel::port_is_free(port),
     }
+}
+
+/// The ports that processes of our own user listen on. A port that another user's process listens on is not what
+/// the lease was made for.
+fn own_listeners() -> std::io::Result<BTreeSet<Port>> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let sockets = kernel::listening()?;
+    let own = sockets.iter().filter(|socket| socket.uid == uid);
+    Ok(own.map(|socket| socket.port).collect())
+}
+
+fn new_id() -> Result<LeaseId, NoLease> {
+    let bits = random_bits().ok_or(NoLease::NoRandomness)?;
+    Ok(LeaseId::from_random(bits))
 }
 
 fn random_bits() -> Option<u128> {

@@ -8,6 +8,8 @@ mod allocator;
 mod authority;
 pub mod browser_ports;
 mod census;
+mod import;
+mod instances;
 mod journal;
 pub mod kernel;
 mod log;

@@ -1,5 +1,6 @@
 //! One handler an endpoint: read, ask the authority, answer. A file for each group of endpoints.
 
+mod instances;
 mod leases;
 mod status;
 
@@ -33,6 +34,7 @@ pub(crate) struct Context {
 pub(crate) fn router(context: Context) -> Router {
     guarded(
         Router::new()
+            .merge(instances::routes())
             .merge(leases::routes())
             .merge(status::routes())
             .with_state(context),
@@ -66,6 +68,16 @@ async fn guard(request: Request, next: Next) -> Response {
             error!(%panic, "a request panicked");
             Fault::internal("the daemon has a bug; its log says more").into_response()
         }
+    }
+}
+
+/// As [`parse`]; no body is an empty object.
+fn parse_or_default<T: DeserializeOwned + Default>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Fault> {
+    match body {
+        Ok(body) if body.trim_ascii().is_empty() => Ok(T::default()),
+        body => parse(body),
     }
 }
 
