@@ -5,11 +5,12 @@
 //! probe of the kernel happens while the lock is held.
 
 mod afterlife;
+mod core;
 mod instances;
 mod monitor;
 mod recovery;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,22 +20,21 @@ use styxy_protocol::api::{
     AllocateRequest, Allocation, Conflict, Holder, ListenerReport, RecoveryStep,
 };
 use tokio::sync::{Notify, watch};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+use self::core::Core;
 use crate::allocator::{
     Allocator, Applicant, Grant, Hold, LeaseId, LeaseName, OwnerKind, Record, Refusal, Release,
     ReportRefusal,
 };
 use crate::census::{Depth, Walker};
-use crate::instances::Instances;
-use crate::journal::{Entry, Journal, Loaded};
+use crate::journal::{Entry, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::settings::Settings;
 use crate::timers;
 use crate::tree;
-use monitor::Monitor;
 
 pub(crate) use instances::Registration;
 
@@ -54,19 +54,6 @@ pub(crate) struct Authority {
     use_count_tx: watch::Sender<usize>,
     /// What was found and mended at the start.
     recovery: Vec<RecoveryStep>,
-}
-
-#[derive(Debug)]
-struct Core {
-    allocator: Allocator,
-    instances: Instances,
-    journal: Journal,
-    settings: Settings,
-    /// The tasks that wait for the owners of leases to end.
-    watches: HashMap<LeaseId, AbortHandle>,
-    monitor: Monitor,
-    /// Nothing is given any more: nobody would watch over it.
-    is_closed: bool,
 }
 
 /// Why there is no lease.
@@ -350,43 +337,6 @@ impl Authority {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Core {
-    /// What keeps the daemon.
-    fn uses(&self) -> usize {
-        self.allocator.len() + self.instances.len()
-    }
-
-    fn apply(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Lease(record) => self.allocator.apply(record),
-            Entry::Instance(record) => self.instances.apply(record),
-        }
-    }
-
-    fn write(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            self.apply(entry);
-        }
-        let Self {
-            allocator,
-            instances,
-            journal,
-            ..
-        } = self;
-        journal.append(entries, kernel::boot_time(), || {
-            snapshot(allocator, instances)
-        });
-    }
-}
-
-/// Everything that the journal has to hold.
-fn snapshot(allocator: &Allocator, instances: &Instances) -> Vec<Entry> {
-    let leases = allocator.snapshot().into_iter().map(Entry::from);
-    leases
-        .chain(instances.snapshot().map(Entry::from))
-        .collect()
 }
 
 /// Adds pid and command of a foreign process to a conflict with it.

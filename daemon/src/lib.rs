@@ -100,7 +100,7 @@ pub struct Config {
     pub paths: Paths,
     /// Version of styxy, as reported by `GET /status`.
     pub version: &'static str,
-    /// Exit after this long without a lease; `None` is never.
+    /// Exit after this long without a lease or an instance; `None` is never.
     pub idle_exit: Option<Duration>,
     /// Where to log.
     pub log: LogTarget,
@@ -116,7 +116,7 @@ pub enum Ended {
     Stopped,
     /// Another daemon serves this runtime directory.
     LostTheRace,
-    /// Nobody had a lease for [`Config::idle_exit`].
+    /// Nobody had a lease or was registered for [`Config::idle_exit`].
     Idle,
     /// Its socket or its lock were deleted or replaced. The leases are in the journal for the next daemon.
     Displaced,

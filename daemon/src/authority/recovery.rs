@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::instances::command_of;
 use super::monitor::{Monitor, owner_lives};
-use super::{Authority, Core, listening_view, new_id, own_listeners, snapshot};
+use super::{Authority, Core, listening_view, new_id, own_listeners};
 use crate::allocator::{Allocator, Client, Doubles, Hold, Lease, LeaseId, Record, TTL};
 use crate::census::Census;
 use crate::import::Import;
@@ -52,13 +52,7 @@ impl Core {
         let indexes = rebuild_indexes(core.allocator.rebuild_indexes());
         let orphans = core.drop_orphans(boot);
         let singletons = core.fix_singletons();
-        let Self {
-            allocator,
-            instances,
-            journal,
-            ..
-        } = &mut core;
-        journal.settle(kernel::boot_time(), || snapshot(allocator, instances));
+        core.settle();
         (core, vec![state, config, orphans, singletons, indexes])
     }
 

@@ -3,4 +3,7 @@
 mod api;
 mod files;
 mod harness;
+mod instances;
+mod leases;
 mod life;
+mod recovery;
