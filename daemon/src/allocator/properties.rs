@@ -19,6 +19,8 @@ use machine::{Ask, Machine};
 #[derive(Clone, Debug)]
 enum Event {
     Allocate(Ask),
+    /// One owner wants many.
+    AllocateMany(Ask, usize),
     Release(Index),
     Renew(Index),
     OwnerEnds(u32),
@@ -41,12 +43,18 @@ enum Event {
 
 /// Few ports, so that they collide.
 fn any_port() -> impl Strategy<Value = u16> {
-    prop_oneof![6004..6031_u16, 20_000..20_006_u16, Just(80), Just(40_000)]
+    prop_oneof![
+        6004..6031_u16,
+        7000..7010_u16,
+        20_000..20_006_u16,
+        Just(80),
+        Just(40_000)
+    ]
 }
 
 fn any_ask() -> impl Strategy<Value = Ask> {
     let ask = (
-        prop::sample::select(vec!["storybook", "storybook", "dev", "ai"]),
+        prop::sample::select(vec!["storybook", "tiny", "tiny", "dev", "ai"]),
         0..4_u8,
         prop::option::weighted(0.3, any_port()),
         prop::option::weighted(0.3, any_port()),
@@ -74,6 +82,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let index = any::<Index>;
     prop_oneof![
         10 => any_ask().prop_map(Event::Allocate),
+        1 => (any_ask(), 2..16_usize).prop_map(|(ask, count)| Event::AllocateMany(ask, count)),
         3 => index().prop_map(Event::Release),
         1 => index().prop_map(Event::Renew),
         1 => (0..6_u32).prop_map(Event::OwnerEnds),
@@ -99,6 +108,9 @@ impl Machine {
     fn happen(&mut self, event: &Event) -> Result<(), TestCaseError> {
         match *event {
             Event::Allocate(ask) => return self.allocate(ask),
+            Event::AllocateMany(ask, count) => {
+                return (0..count).try_for_each(|_| self.allocate(ask));
+            }
             Event::Release(index) => return self.release(index),
             Event::Renew(index) => self.renew(index),
             Event::OwnerEnds(number) => self.owner_ends(number),
