@@ -68,6 +68,11 @@ impl Daemon {
         self.wait()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn wait(&mut self) -> Ended {
         let thread = self.thread.take().expect("joined once");
@@ -250,7 +255,8 @@ impl Drop for Process {
 /// outside every service type's.
 pub(crate) fn fresh_port() -> Port {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() % 7000;
+    // Two runs of these tests at one time have pids that are close together.
+    let start = std::process::id() % 7000 * 977 % 7000;
     let start = u16::try_from(start).expect("small");
     loop {
         let number = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000;
