@@ -5,29 +5,36 @@
 //! so a daemon that reads its journal stands exactly where the one that wrote it stood.
 //! Invariant: a port is in at most one lease, as main port, spare or reported listener.
 
+mod ending;
 mod grant;
+mod indexes;
 mod lease;
 #[cfg(test)]
 mod properties;
+mod recovery;
 mod suggest;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use styxy_protocol::Port;
 use styxy_protocol::api::ListenerReport;
+use styxy_protocol::{Instances, Port};
 
-use crate::kernel::ProcessIdentity;
 use crate::placement::{Placement, SPARES};
-use crate::service_types::ServiceTypes;
+use crate::service_types::{Definition, ServiceTypes};
 
-pub(crate) use grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal, holder};
-pub(crate) use lease::{Hold, Identity, Lease, LeaseId, LeaseIdError, Owner, Record};
+pub(crate) use ending::{Looks, Release, Sight};
+pub(crate) use grant::{Applicant, Exhausted, Grant, OwnerKind, Refusal, holder};
+use indexes::Indexes;
+pub(crate) use lease::{
+    Client, Hold, Identity, Lease, LeaseId, LeaseIdError, LeaseName, Owner, Record, TTL,
+};
+
+pub(crate) use recovery::{Doubles, default_type};
 pub(crate) use suggest::Suggestions;
 
 /// How many services' last ports are remembered; beyond that the oldest is forgotten.
@@ -41,10 +48,7 @@ pub(crate) struct Allocator {
     placement: Placement,
     types: ServiceTypes,
     leases: BTreeMap<LeaseId, Lease>,
-    by_port: BTreeMap<Port, LeaseId>,
-    /// How many leases hang on a process; none has 0.
-    by_owner: HashMap<ProcessIdentity, usize>,
-    deadlines: BTreeSet<(Duration, LeaseId)>,
+    indexes: Indexes,
     sticky: HashMap<Identity, Sticky>,
     sticky_clock: u64,
     next_spare: u16,
@@ -55,18 +59,6 @@ struct Sticky {
     port: Port,
     /// Position in the order in which entries were made; the lowest is the oldest.
     made: u64,
-}
-
-/// What became of a request to end a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Release {
-    /// Nothing listens on its ports: it ends now.
-    Ends(Record),
-    /// Something still listens: it stays until that has gone.
-    Detaches(Record),
-    /// It was detached already.
-    IsDetached,
 }
 
 /// Why a listener was not recorded.
@@ -86,9 +78,7 @@ impl Allocator {
             placement: Placement::new(ephemeral),
             types,
             leases: BTreeMap::new(),
-            by_port: BTreeMap::new(),
-            by_owner: HashMap::new(),
-            deadlines: BTreeSet::new(),
+            indexes: Indexes::default(),
             sticky: HashMap::new(),
             sticky_clock: 0,
             next_spare: SPARES.start() + seed % (SPARES.end() - SPARES.start() + 1),
@@ -156,85 +146,33 @@ impl Allocator {
 
     /// The earliest time since boot at which a lease ends for want of a heartbeat.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// What happens when somebody asks to end this lease. `None` if there is none.
-    pub(crate) fn release(
-        &self,
-        id: LeaseId,
-        is_listening: &dyn Fn(Port) -> bool,
-    ) -> Option<Release> {
-        let lease = self.leases.get(&id)?;
-        let hold = match &lease.hold {
-            Hold::Detached { .. } => return Some(Release::IsDetached),
-            Hold::Owner(owner) => Hold::Detached {
-                owner: Some(*owner),
-                was_killed: false,
-            },
-            Hold::Heartbeat { .. } => Hold::Detached {
-                owner: None,
-                was_killed: false,
-            },
-        };
-        if lease.ports().any(is_listening) {
-            return Some(Release::Detaches(leased(lease, hold)));
-        }
-        Some(Release::Ends(Record::Ended(id)))
-    }
-
-    /// What happens when the owner of this lease has ended without releasing it. `None` if the lease is not
-    /// (or no longer) held by a process.
-    pub(crate) fn owner_ended(&self, id: LeaseId) -> Option<Record> {
-        let lease = self.leases.get(&id)?;
-        let Hold::Owner(owner) = lease.hold else {
-            return None;
-        };
-        let hold = Hold::Detached {
-            owner: Some(owner),
-            was_killed: true,
-        };
-        Some(leased(lease, hold))
-    }
-
-    /// What happens when nothing of a detached lease's tree listens any more.
-    pub(crate) fn tree_ended(&self, id: LeaseId) -> Option<Record> {
-        let lease = self.leases.get(&id)?;
-        matches!(lease.hold, Hold::Detached { .. }).then_some(Record::Ended(id))
-    }
-
-    /// Renews a lease that hangs on heartbeats. `Some` is its time to live, with the change if there is one;
-    /// `None` if there is no such lease or nobody left to renew it.
-    pub(crate) fn renew(&self, id: LeaseId, now: Duration) -> Option<(Duration, Option<Record>)> {
-        let lease = self.leases.get(&id)?;
-        match lease.hold {
-            Hold::Owner(_) => Some((lease::TTL, None)),
-            Hold::Heartbeat { pid, ttl, .. } => {
-                let deadline = now + ttl;
-                Some((
-                    ttl,
-                    Some(leased(lease, Hold::Heartbeat { pid, ttl, deadline })),
-                ))
-            }
-            Hold::Detached { .. } => None,
-        }
-    }
-
-    /// What becomes of the leases whose time is up: those that something listens on go on, the rest end.
-    pub(crate) fn expire(&self, now: Duration, is_listening: &dyn Fn(Port) -> bool) -> Vec<Record> {
-        let due = self
+        self.indexes
             .deadlines
-            .iter()
-            .take_while(|(deadline, _)| *deadline <= now);
-        let due = due.filter_map(|(_, id)| self.leases.get(id));
-        due.map(|lease| match lease.hold {
-            Hold::Heartbeat { pid, ttl, .. } if lease.ports().any(is_listening) => {
-                let deadline = now + ttl;
-                leased(lease, Hold::Heartbeat { pid, ttl, deadline })
-            }
-            _ => Record::Ended(lease.id),
-        })
-        .collect()
+            .first()
+            .map(|(deadline, _)| *deadline)
+    }
+
+    /// The lease that this port belongs to.
+    pub(crate) fn lease_on(&self, port: Port) -> Option<&Lease> {
+        self.leases.get(self.indexes.by_port.get(&port)?)
+    }
+
+    /// The lease of this name.
+    pub(crate) fn find(&self, name: LeaseName) -> Option<&Lease> {
+        match name {
+            LeaseName::Id(id) => self.lease(id),
+            LeaseName::Port(port) => self.lease_on(port),
+        }
+    }
+
+    /// The lease of a type that may have only one: the newest, should there be more.
+    pub(crate) fn only_instance(&self, definition: &Definition) -> Option<&Lease> {
+        if definition.instances == Instances::Multi {
+            return None;
+        }
+        let leases = self.leases.values();
+        let leases = leases.filter(|lease| lease.service_type == definition.name);
+        leases.max_by_key(|lease| (lease.allocated_at, lease.id))
     }
 
     /// Records that the tree of this lease has bound a port. `None` if there is no such lease,
@@ -248,8 +186,9 @@ impl Allocator {
         if lease.reports.contains(&report) {
             return Some(Ok(None));
         }
-        if let Some(other) = self.by_port.get(&report.port).filter(|other| **other != id) {
-            return Some(Err(ReportRefusal::Taken(*other)));
+        let other = self.lease_on(report.port).map(|lease| lease.id);
+        if let Some(other) = other.filter(|other| *other != id) {
+            return Some(Err(ReportRefusal::Taken(other)));
         }
         if lease.reports.len() >= MAX_REPORTS {
             return Some(Err(ReportRefusal::TooMany));
@@ -259,35 +198,16 @@ impl Allocator {
         Some(Ok(Some(Record::Leased(Box::new(lease)))))
     }
 
-    /// What a daemon that has just read its journal does with leases from before: those of another boot end,
-    /// those whose owner is gone are detached, as the owner may have been killed while no daemon watched.
-    pub(crate) fn recover(&self, boot: &str, is_alive: &dyn Fn(&Owner) -> bool) -> Vec<Record> {
-        let leases = self.leases.values();
-        leases
-            .filter_map(|lease| match lease.hold {
-                _ if lease.boot != boot => Some(Record::Ended(lease.id)),
-                Hold::Owner(owner) if !is_alive(&owner) => self.owner_ended(lease.id),
-                _ => None,
-            })
-            .collect()
-    }
-
     fn put(&mut self, lease: &Lease) {
-        let taken = |port: Port| self.by_port.get(&port).is_some_and(|id| *id != lease.id);
+        let taken = |port: Port| {
+            let other = self.indexes.by_port.get(&port);
+            other.is_some_and(|id| *id != lease.id)
+        };
         if lease.ports().any(taken) {
             return;
         }
         self.remove(lease.id);
-        for port in lease.ports() {
-            self.by_port.insert(port, lease.id);
-        }
-        match lease.hold {
-            Hold::Owner(owner) => *self.by_owner.entry(owner.process).or_default() += 1,
-            Hold::Heartbeat { deadline, .. } => {
-                self.deadlines.insert((deadline, lease.id));
-            }
-            Hold::Detached { .. } => {}
-        }
+        self.indexes.insert(lease);
         if let Some(last) = lease.spares.last() {
             self.next_spare = last.get().wrapping_add(1);
         }
@@ -295,25 +215,8 @@ impl Allocator {
     }
 
     fn remove(&mut self, id: LeaseId) {
-        let Some(lease) = self.leases.remove(&id) else {
-            return;
-        };
-        for port in lease.ports() {
-            self.by_port.remove(&port);
-        }
-        match lease.hold {
-            Hold::Owner(owner) => {
-                if let Entry::Occupied(mut count) = self.by_owner.entry(owner.process) {
-                    *count.get_mut() -= 1;
-                    if *count.get() == 0 {
-                        count.remove();
-                    }
-                }
-            }
-            Hold::Heartbeat { deadline, .. } => {
-                self.deadlines.remove(&(deadline, id));
-            }
-            Hold::Detached { .. } => {}
+        if let Some(lease) = self.leases.remove(&id) {
+            self.indexes.remove(&lease);
         }
     }
 
@@ -333,6 +236,7 @@ impl Allocator {
     }
 }
 
+/// This lease, kept by something else from now on.
 fn leased(lease: &Lease, hold: Hold) -> Record {
     let lease = lease.clone();
     Record::Leased(Box::new(Lease { hold, ..lease }))

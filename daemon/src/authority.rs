@@ -6,28 +6,34 @@
 
 mod afterlife;
 mod configuration;
+mod core;
+mod instances;
+mod monitor;
 mod observation;
+mod recovery;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use styxy_protocol::api::{
-    AllocateRequest, Allocation, Conflict, Holder, ListenerReport, NewRange,
+    AllocateRequest, Allocation, Conflict, Holder, ListenerReport, NewRange, RecoveryStep,
 };
 use styxy_protocol::{Port, ServiceType};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+use self::core::Core;
 use crate::Classify;
 use crate::allocator::{
-    Allocator, Applicant, Grant, Hold, LeaseId, OwnerKind, Record, Refusal, Release, ReportRefusal,
+    Allocator, Applicant, Grant, Hold, LeaseId, LeaseName, OwnerKind, Record, Refusal, Release,
+    ReportRefusal,
 };
 use crate::audit::Audit;
 use crate::census::{Census, Depth, Walker};
-use crate::journal::{Journal, Loaded};
+use crate::journal::{Entry, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::observation::Sight;
 use crate::owner::{self, OwnerRefusal, Peer};
@@ -37,6 +43,7 @@ use crate::timers;
 use crate::tree;
 
 pub(crate) use configuration::{Configuration, NotSwitched, NotUndone};
+pub(crate) use instances::Registration;
 
 /// The one of a runtime directory.
 #[derive(Debug)]
@@ -54,20 +61,11 @@ pub(crate) struct Authority {
     scans: Arc<Semaphore>,
     started: Duration,
     deadline_moved: Notify,
-    /// daemon --number of leases--> idle timer
-    lease_count_tx: watch::Sender<usize>,
-    /// configuration --settings in force--> whoever acts on them
-    settings_tx: watch::Sender<Arc<Settings>>,
     audit: Audit,
-}
-
-#[derive(Debug)]
-struct Core {
-    allocator: Allocator,
-    journal: Journal,
-    configuration: Configuration,
-    /// The tasks that wait for the owners of leases to end.
-    watches: HashMap<LeaseId, AbortHandle>,
+    /// daemon --number of leases and instances--> idle timer
+    use_count_tx: watch::Sender<usize>,
+    /// What was found and mended at the start.
+    recovery: Vec<RecoveryStep>,
 }
 
 /// Why there is no lease.
@@ -88,6 +86,8 @@ pub(crate) enum NoLease {
     },
     /// The system gives no randomness for a name.
     NoRandomness,
+    /// The daemon is about to end.
+    Closed,
 }
 
 /// A lease, and whether its client has to send heartbeats.
@@ -118,6 +118,10 @@ pub(crate) struct Health {
     pub(crate) uptime: Duration,
     /// Number of leases.
     pub(crate) leases: usize,
+    /// Number of instances.
+    pub(crate) instances: usize,
+    /// What was found and mended at the start.
+    pub(crate) recovery: Vec<RecoveryStep>,
     /// Why nothing is being saved, if so.
     pub(crate) degraded: Option<String>,
     /// What is wrong with the configuration.
@@ -125,7 +129,8 @@ pub(crate) struct Health {
 }
 
 impl Authority {
-    /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
+    /// Takes over what the journal remembers and mends what is wrong with it. Owners are watched once
+    /// [`Self::resume`] is called.
     pub(crate) fn new(
         loaded: Loaded,
         sessions: PathBuf,
@@ -133,23 +138,16 @@ impl Authority {
         audit: Audit,
         classify: Classify,
     ) -> Arc<Self> {
-        for remark in &loaded.remarks {
-            warn!("{remark}");
-        }
-        let settings = configuration.settings();
+        let boot = kernel::boot_id();
         let seed = random_bits().map_or(0, |bits| (bits & 0xffff) as u16);
-        let mut allocator = Allocator::new(settings.types.clone(), kernel::ephemeral_range(), seed);
-        for record in &loaded.records {
-            allocator.apply(record);
-        }
-        let authority = Self {
-            core: Mutex::new(Core {
-                allocator,
-                journal: loaded.journal,
-                configuration,
-                watches: HashMap::new(),
-            }),
-            boot: kernel::boot_id(),
+        let types = configuration.settings().types;
+        let allocator = Allocator::new(types, kernel::ephemeral_range(), seed);
+        let (core, recovery) = Core::recover(loaded, allocator, configuration, &boot);
+        let uses = core.uses();
+        info!(leases = core.allocator.len(), "journal read");
+        Arc::new(Self {
+            core: Mutex::new(core),
+            boot,
             sessions,
             marks: Walker::start(|| Census::take(Depth::Marks)),
             maps: Walker::start(|| Census::take(Depth::Maps)),
@@ -157,21 +155,10 @@ impl Authority {
             scans: Arc::new(Semaphore::new(1)),
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
-            lease_count_tx: watch::Sender::new(0),
-            settings_tx: watch::Sender::new(Arc::new(settings)),
             audit,
-        };
-        let mut core = authority.lock();
-        let is_alive = |owner: &crate::allocator::Owner| {
-            kernel::process_identity(owner.process.pid) == Some(owner.process)
-        };
-        let records = core.allocator.recover(&authority.boot, &is_alive);
-        authority.commit(&mut core, &records);
-        let leases = core.allocator.len();
-        authority.lease_count_tx.send_replace(leases);
-        drop(core);
-        info!(leases, "journal read");
-        Arc::new(authority)
+            use_count_tx: watch::Sender::new(uses),
+            recovery,
+        })
     }
 
     /// Chooses a port and leases it.
@@ -179,10 +166,25 @@ impl Authority {
         self: &Arc<Self>,
         request: &AllocateRequest,
         peer: Peer,
+        user_agent: Option<String>,
     ) -> Result<Granted, NoLease> {
         let (owner, pidfd) = owner::identify(request.pid, peer).map_err(NoLease::Owner)?;
-        let id = LeaseId::from_random(random_bits().ok_or(NoLease::NoRandomness)?);
-        let decided = self.decide(request, id, owner);
+        let id = new_id()?;
+        let client = owner::client(request.instance_id.as_deref(), owner, peer);
+        let decided = self.decide(
+            request,
+            &Applicant {
+                id,
+                owner,
+                client,
+                user_agent,
+                max_leases: self.settings().leases_per_owner,
+                boot: &self.boot,
+                now: kernel::boot_time(),
+                wall: kernel::wall_clock(),
+                is_free: &kernel::port_is_free,
+            },
+        );
         match decided {
             Ok((mut grant, new_range)) => {
                 if let (Some(pidfd), true) = (pidfd, grant.id == Some(id)) {
@@ -207,10 +209,11 @@ impl Authority {
     }
 
     /// Ends a lease on its client's word. `None` if there is none.
-    pub(crate) fn release(self: &Arc<Self>, id: LeaseId) -> Option<Released> {
+    pub(crate) fn release(self: &Arc<Self>, name: LeaseName) -> Option<Released> {
         let is_listening = listening_view();
         let mut core = self.lock();
-        let port = core.allocator.lease(id)?.port;
+        let lease = core.allocator.find(name)?;
+        let (id, port) = (lease.id, lease.port);
         let release = core.allocator.release(id, &is_listening)?;
         if let Some(watch) = core.watches.remove(&id) {
             watch.abort();
@@ -237,6 +240,7 @@ impl Authority {
         let mut core = self.lock();
         let (ttl, record) = core.allocator.renew(id, kernel::boot_time())?;
         self.commit(&mut core, record.as_slice());
+        core.monitor.forgive(id);
         Some(ttl)
     }
 
@@ -265,9 +269,9 @@ impl Authority {
 
     /// Every lease and what of it listens now.
     pub(crate) fn allocations(&self) -> Vec<Allocation> {
-        let listening = kernel::listening().unwrap_or_default();
-        let listening: BTreeSet<Port> = listening.iter().map(|socket| socket.port).collect();
-        self.lock().allocator.allocations(&listening)
+        let listening = own_listeners().unwrap_or_default();
+        let core = self.lock();
+        core.allocator.allocations(&listening, kernel::boot_time())
     }
 
     /// How the daemon is.
@@ -276,6 +280,8 @@ impl Authority {
         Health {
             uptime: kernel::boot_time().saturating_sub(self.started),
             leases: core.allocator.len(),
+            instances: core.instances.len(),
+            recovery: self.recovery.clone(),
             degraded: core
                 .journal
                 .degraded()
@@ -285,43 +291,21 @@ impl Authority {
         }
     }
 
-    /// Ends leases whose time is up; the next time at which there may be one.
-    pub(crate) fn expire(self: &Arc<Self>, now: Duration) -> Option<Duration> {
+    /// The number of leases and instances, as it changes.
+    pub(crate) fn use_count(&self) -> watch::Receiver<usize> {
+        self.use_count_tx.subscribe()
+    }
+
+    /// Gives nothing any more, unless there are leases or instances; whether that is so.
+    pub(crate) fn close_if_unused(&self) -> bool {
         let mut core = self.lock();
-        if core
-            .allocator
-            .next_deadline()
-            .is_some_and(|deadline| deadline <= now)
-        {
-            for record in core.allocator.expire(now, &listening_view()) {
-                match record {
-                    Record::Ended(id) => self.end(&mut core, id, record),
-                    renewed => self.commit(&mut core, &[renewed]),
-                }
-            }
-        }
-        core.allocator.next_deadline()
-    }
-
-    /// Resolves when the earliest deadline may have changed since the last call of [`Self::expire`].
-    pub(crate) async fn deadline_moved(&self) {
-        self.deadline_moved.notified().await;
-    }
-
-    /// The number of leases, as it changes.
-    pub(crate) fn lease_count(&self) -> watch::Receiver<usize> {
-        self.lease_count_tx.subscribe()
+        core.is_closed = core.uses() == 0;
+        core.is_closed
     }
 
     /// The settings in force. They are replaced as a whole when the configuration changes.
     pub(crate) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings_tx.borrow())
-    }
-
-    /// The settings in force, as they change.
-    #[expect(dead_code, reason = "for those who act on a change as it comes")]
-    pub(crate) fn settings_changes(&self) -> watch::Receiver<Arc<Settings>> {
-        self.settings_tx.subscribe()
+        Arc::clone(&self.lock().settings)
     }
 
     /// Syncs the journal to disk. Takes milliseconds.
@@ -332,22 +316,14 @@ impl Authority {
     fn decide(
         &self,
         request: &AllocateRequest,
-        id: LeaseId,
-        owner: OwnerKind,
+        applicant: &Applicant<'_>,
     ) -> Result<(Grant, Option<NewRange>), NoLease> {
         let mut core = self.lock();
-        let applicant = Applicant {
-            id,
-            owner,
-            boot: &self.boot,
-            now: kernel::boot_time(),
-            wall: kernel::wall_clock(),
-            is_free: &kernel::port_is_free,
-        };
-        let decided = match core.allocator.allocate(request, &applicant) {
-            Err(Refusal::UnknownType(_)) => {
-                self.allocate_unknown(&mut core, request, &applicant)?
-            }
+        if core.is_closed {
+            return Err(NoLease::Closed);
+        }
+        let decided = match core.allocator.allocate(request, applicant) {
+            Err(Refusal::UnknownType(_)) => self.allocate_unknown(&mut core, request, applicant)?,
             decided => (decided.map_err(NoLease::Refused)?, None),
         };
         self.commit(&mut core, &decided.0.records);
@@ -385,25 +361,25 @@ impl Authority {
     }
 
     fn commit(&self, core: &mut Core, records: &[Record]) {
-        if records.is_empty() {
+        let entries = records.iter().cloned().map(Entry::from);
+        self.write(core, &entries.collect::<Vec<_>>());
+    }
+
+    /// Makes true and writes down what was decided, and wakes whom it concerns.
+    fn write(&self, core: &mut Core, entries: &[Entry]) {
+        if entries.is_empty() {
             return;
         }
-        let deadline = core.allocator.next_deadline();
-        for record in records {
-            core.allocator.apply(record);
-        }
+        let deadline = core.next_deadline();
         let was_degraded = core.journal.degraded().is_some();
-        let Core {
-            allocator, journal, ..
-        } = core;
-        journal.append(records, kernel::boot_time(), || allocator.snapshot());
-        if let (Some(reason), false) = (journal.degraded(), was_degraded) {
+        core.write(entries);
+        if let (Some(reason), false) = (core.journal.degraded(), was_degraded) {
             warn!("leases are not being saved: {reason}");
         }
-        if allocator.next_deadline() != deadline {
+        if core.next_deadline() != deadline {
             self.deadline_moved.notify_one();
         }
-        self.lease_count_tx.send_replace(allocator.len());
+        self.use_count_tx.send_replace(core.uses());
     }
 
     /// The allocator's records are made before any of them is applied, so what a panicking request leaves
@@ -436,6 +412,20 @@ fn listening_view() -> impl Fn(Port) -> bool {
         Ok(ports) => ports.contains(&port),
         Err(_) => !kernel::port_is_free(port),
     }
+}
+
+/// The ports that processes of our own user listen on. A port that another user's process listens on is not what
+/// the lease was made for.
+fn own_listeners() -> std::io::Result<BTreeSet<Port>> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let sockets = kernel::listening()?;
+    let own = sockets.iter().filter(|socket| socket.uid == uid);
+    Ok(own.map(|socket| socket.port).collect())
+}
+
+fn new_id() -> Result<LeaseId, NoLease> {
+    let bits = random_bits().ok_or(NoLease::NoRandomness)?;
+    Ok(LeaseId::from_random(bits))
 }
 
 fn random_bits() -> Option<u128> {

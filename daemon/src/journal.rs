@@ -14,8 +14,12 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::allocator::Record;
+use serde::{Deserialize, Serialize};
+
+use crate::{allocator, instances};
 use frame::Damage;
+
+pub(crate) use frame::{decode, encode};
 
 /// A smaller journal is not worth rewriting.
 const COMPACT_ABOVE: u64 = 256 * 1024;
@@ -37,6 +41,29 @@ pub(crate) struct Journal {
     fault: Option<Fault>,
 }
 
+/// One line of the journal: a change of one of the states that it keeps. A line of a later version, which is neither,
+/// is passed over, so new kinds of changes may be added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Entry {
+    /// Of leases and sticky ports.
+    Lease(allocator::Record),
+    /// Of instances.
+    Instance(instances::Record),
+}
+
+impl From<allocator::Record> for Entry {
+    fn from(record: allocator::Record) -> Self {
+        Self::Lease(record)
+    }
+}
+
+impl From<instances::Record> for Entry {
+    fn from(record: instances::Record) -> Self {
+        Self::Instance(record)
+    }
+}
+
 /// Why nothing is being saved.
 #[derive(Debug)]
 struct Fault {
@@ -50,9 +77,11 @@ pub(crate) struct Loaded {
     /// Open for appending.
     pub(crate) journal: Journal,
     /// Every record that could be read.
-    pub(crate) records: Vec<Record>,
-    /// What was not as it should be, for the log.
+    pub(crate) records: Vec<Entry>,
+    /// What was not as it should be, a sentence each.
     pub(crate) remarks: Vec<String>,
+    /// How many lines could not be read.
+    pub(crate) dropped: usize,
 }
 
 impl Journal {
@@ -67,18 +96,19 @@ impl Journal {
             compact_len: 0,
             fault: None,
         };
-        let records = match journal.load(&mut remarks) {
-            Ok(records) => records,
+        let (records, dropped) = match journal.load(&mut remarks) {
+            Ok(loaded) => loaded,
             Err(error) => {
                 remarks.push(format!("cannot use `{}`: {error}", path.display()));
                 journal.set_aside(&mut remarks);
-                Vec::new()
+                (Vec::new(), 1)
             }
         };
         Loaded {
             journal,
             records,
             remarks,
+            dropped,
         }
     }
 
@@ -98,6 +128,7 @@ impl Journal {
             journal,
             records: Vec::new(),
             remarks: Vec::new(),
+            dropped: 0,
         }
     }
 
@@ -105,9 +136,9 @@ impl Journal {
     /// with what `snapshot` says, which includes them.
     pub(crate) fn append(
         &mut self,
-        records: &[Record],
+        records: &[Entry],
         now: Duration,
-        snapshot: impl FnOnce() -> Vec<Record>,
+        snapshot: impl FnOnce() -> Vec<Entry>,
     ) {
         let is_too_soon = |fault: &Fault| now < fault.retry_at;
         if records.is_empty() || self.fault.as_ref().is_some_and(is_too_soon) {
@@ -117,14 +148,14 @@ impl Journal {
         let is_whole = self.fault.is_none() && self.is_in_place();
         let too_big = self.len > COMPACT_ABOVE && self.len > self.compact_len * COMPACT_FACTOR;
         let saved = if is_whole && !too_big {
-            self.write(&frame::encode(records))
+            self.write(&encode(records))
                 .or_else(|_| self.rewrite(&snapshot()))
         } else {
             let rewritten = self.rewrite(&snapshot());
             // No room for a second file is no reason not to go on with the first.
             rewritten.or_else(|error| {
                 if is_whole {
-                    self.write(&frame::encode(records))
+                    self.write(&encode(records))
                 } else {
                     Err(error)
                 }
@@ -134,6 +165,21 @@ impl Journal {
             reason: format!("cannot write `{}`: {error}", self.path.display()),
             retry_at: now + RETRY_AFTER,
         });
+    }
+
+    /// Writes a new file with what `snapshot` says where the old one was set aside or cannot be appended to: what
+    /// was read from it must not be lost with this process.
+    pub(crate) fn settle(&mut self, now: Duration, snapshot: impl FnOnce() -> Vec<Entry>) {
+        let may_write = self
+            .fault
+            .as_ref()
+            .is_none_or(|fault| fault.retry_at <= now);
+        if self.file.is_none() && may_write {
+            self.fault = self.rewrite(&snapshot()).err().map(|error| Fault {
+                reason: format!("cannot write `{}`: {error}", self.path.display()),
+                retry_at: now + RETRY_AFTER,
+            });
+        }
     }
 
     /// Why nothing is being saved, if so.
@@ -149,7 +195,7 @@ impl Journal {
         }
     }
 
-    fn load(&mut self, remarks: &mut Vec<String>) -> io::Result<Vec<Record>> {
+    fn load(&mut self, remarks: &mut Vec<String>) -> io::Result<(Vec<Entry>, usize)> {
         let mut file = private_file()
             .read(true)
             .append(true)
@@ -157,21 +203,24 @@ impl Journal {
             .open(&self.path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let decoded = frame::decode(&bytes);
+        let decoded = decode(&bytes);
         match decoded.damage {
             Damage::None => {}
             Damage::TornTail => remarks.push("the journal ended in a torn record".to_owned()),
             Damage::Inside => {
-                remarks.push("the journal is damaged".to_owned());
+                let lines = decoded.dropped;
+                remarks.push(format!(
+                    "the journal is damaged: {lines} lines cannot be read"
+                ));
                 self.set_aside(remarks);
-                return Ok(decoded.records);
+                return Ok((decoded.records, decoded.dropped));
             }
         }
         self.len = decoded.whole_len;
         self.compact_len = decoded.whole_len;
         file.set_len(self.len)?;
         self.file = Some(file);
-        Ok(decoded.records)
+        Ok((decoded.records, decoded.dropped))
     }
 
     /// Keeps a file that cannot be trusted under another name. The next append begins a new one.
@@ -215,8 +264,8 @@ impl Journal {
     }
 
     /// Replaces the file by one with these records; the old one stays whole until the new one is.
-    fn rewrite(&mut self, records: &[Record]) -> io::Result<()> {
-        let bytes = frame::encode(records);
+    fn rewrite(&mut self, records: &[Entry]) -> io::Result<()> {
+        let bytes = encode(records);
         let fresh_path = self.path.with_extension("new");
         if let Some(dir) = self.path.parent() {
             // If it is needed and cannot be made, opening the file says so.

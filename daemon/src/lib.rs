@@ -10,6 +10,8 @@ mod authority;
 pub mod browser_ports;
 mod census;
 pub mod config;
+mod import;
+mod instances;
 mod journal;
 pub mod kernel;
 mod log;
@@ -117,7 +119,7 @@ pub struct Config {
     pub paths: Paths,
     /// Which styxy it is, as it tells its clients.
     pub build: Build,
-    /// Exit after this long without a lease; `None` is never.
+    /// Exit after this long without a lease or an instance; `None` is never.
     pub idle_exit: Option<Duration>,
     /// What to do with configuration files that are broken.
     pub broken_config: BrokenConfig,
@@ -137,7 +139,7 @@ pub enum Ended {
     Stopped,
     /// Another daemon serves this runtime directory.
     LostTheRace,
-    /// Nobody had a lease for [`Config::idle_exit`].
+    /// Nobody had a lease or was registered for [`Config::idle_exit`].
     Idle,
     /// Its socket or its lock were deleted or replaced. The leases are in the journal for the next daemon.
     Displaced,

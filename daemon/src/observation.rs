@@ -15,6 +15,7 @@ use styxy_protocol::{Port, ServiceType};
 use crate::allocator::LeaseId;
 use crate::kernel::Socket;
 
+pub(crate) use look::worktree_of;
 pub(crate) use wire::{Moment, count, observation, system_usage, unseen};
 
 /// Every port that somebody has to himself, and the processes behind them.

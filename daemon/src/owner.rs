@@ -1,6 +1,6 @@
 //! Which process a new lease hangs on, and whether it can be watched.
 
-use crate::allocator::{Owner, OwnerKind};
+use crate::allocator::{Client, Owner, OwnerKind};
 use crate::kernel::{self, Pidfd, Stat};
 
 /// The client at the other end of a connection, as the kernel vouches for it (`SO_PEERCRED`).
@@ -57,6 +57,22 @@ pub(crate) fn identify(
     Ok((OwnerKind::Watched(owner), Some(pidfd)))
 }
 
+/// What instances are called that have not said who they are: this says nothing about whose lease it is.
+const NAMELESS: [&str; 2] = ["default", "cli"];
+
+/// Whose share of a range a lease takes up: that of the instance that the client says it is, else that of the
+/// session that the owner or the peer is in.
+pub(crate) fn client(instance_id: Option<&str>, owner: OwnerKind, peer: Peer) -> Client {
+    if let Some(name) = instance_id.filter(|name| !NAMELESS.contains(name)) {
+        return Client::Instance(name.to_owned());
+    }
+    let session = match owner {
+        OwnerKind::Watched(owner) => Some(owner.session),
+        OwnerKind::Unwatched(_) | OwnerKind::Nobody => peer.pid.and_then(kernel::session_id),
+    };
+    session.map_or(Client::Unknown, Client::Session)
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -107,6 +123,18 @@ mod tests {
             identify(Some(parent), stranger).unwrap_err(),
             OwnerRefusal::Foreign(parent)
         );
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_name_then_by_its_session() {
+        let session = kernel::session_id(std::process::id()).unwrap();
+        let of = |name, peer| client(name, OwnerKind::Nobody, peer);
+        let agent = Client::Instance("agent-1".to_owned());
+        assert_eq!(of(Some("agent-1"), us()), agent);
+        for name in [None, Some("default"), Some("cli")] {
+            assert_eq!(of(name, us()), Client::Session(session));
+            assert_eq!(of(name, Peer { pid: None, ..us() }), Client::Unknown);
+        }
     }
 
     #[test]

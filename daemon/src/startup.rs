@@ -9,8 +9,10 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
+use axum::Router;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -18,6 +20,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, fchmod};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::audit::Audit;
@@ -25,7 +28,7 @@ use crate::authority::{Authority, Configuration};
 use crate::journal::{Journal, Loaded};
 use crate::place::Place;
 use crate::server::{self, Context};
-use crate::{BrokenConfig, Config, DaemonError, Ended, LogTarget, Paths, log, timers};
+use crate::{BrokenConfig, Config, DaemonError, Ended, LogTarget, Paths, import, log, timers};
 
 /// How many clients may wait for the accept loop: a hundred launchers at once, with room.
 const BACKLOG: i32 = 1024;
@@ -66,55 +69,86 @@ pub(crate) async fn serve(
         audit,
         config.classify,
     );
-    let socket_failed = |source| DaemonError::Socket {
-        path: paths.socket(),
-        source,
-    };
-    let listener = open_socket(&paths.socket()).map_err(socket_failed)?;
-    let place = Place::of(paths).map_err(socket_failed)?;
-    write_pid(paths);
+    if let Some(remark) = import::take_over(&paths.state_dir, &authority) {
+        warn!("{remark}");
+    }
     info!(
         version = config.build.version,
         protocol = config.build.protocol,
         "serving"
     );
-
-    let (stop_tx, stop_rx) = watch::channel(());
     let context = Context {
         authority: authority.clone(),
         build: config.build,
     };
-    let uid = nix::unistd::geteuid().as_raw();
-    let server = tokio::spawn(server::serve(
-        listener,
-        server::router(context),
-        uid,
-        stop_rx,
-    ));
-    (config.on_ready)();
-    authority.resume();
-    let expiry = tokio::spawn(timers::expire_leases(authority.clone()));
+    let expiry = tokio::spawn(timers::expire(authority.clone()));
     let configuration = tokio::spawn(authority.clone().follow_configuration());
-
-    let ended = tokio::select! {
-        () = stop => Ended::Stopped,
-        () = timers::idle(config.idle_exit, authority.lease_count()) => Ended::Idle,
-        () = place.lost() => Ended::Displaced,
+    let mut stop = pin!(stop);
+    let mut on_ready = Some(config.on_ready);
+    let ended = loop {
+        let round = Round::begin(paths, server::router(context.clone()))?;
+        // The first time: who waits for us may come, and what is left from before is taken up.
+        if let Some(on_ready) = on_ready.take() {
+            on_ready();
+            authority.resume();
+        }
+        let ended = tokio::select! {
+            () = &mut stop => Ended::Stopped,
+            () = timers::idle(config.idle_exit, authority.use_count()) => Ended::Idle,
+            () = round.place.lost() => Ended::Displaced,
+        };
+        info!(?ended, "stopping");
+        round.end(paths).await;
+        // Somebody may have come just now, and a lease that was given needs a daemon that watches over it.
+        if ended != Ended::Idle || authority.close_if_unused() {
+            break ended;
+        }
+        info!("serving on");
     };
-    info!(?ended, "stopping");
     expiry.abort();
     configuration.abort();
-    if place.is_ours() {
-        fs::remove_file(paths.pid()).ok();
-    }
-    // Clients that come from now on start a daemon of their own; it waits for the lock to be free.
-    place.remove_socket();
-    stop_tx.send_replace(());
-    server.await.ok();
     authority.sync();
     drop(journal_lock);
     drop(lock);
     Ok(ended)
+}
+
+/// From an open socket to a closed one. The lock is held before, meanwhile and after.
+struct Round {
+    place: Place,
+    server: JoinHandle<()>,
+    stop_tx: watch::Sender<()>,
+}
+
+impl Round {
+    fn begin(paths: &Paths, router: Router) -> Result<Self, DaemonError> {
+        let socket_failed = |source| DaemonError::Socket {
+            path: paths.socket(),
+            source,
+        };
+        let listener = open_socket(&paths.socket()).map_err(socket_failed)?;
+        let place = Place::of(paths).map_err(socket_failed)?;
+        write_pid(paths);
+        let (stop_tx, stop_rx) = watch::channel(());
+        let uid = nix::unistd::geteuid().as_raw();
+        let server = tokio::spawn(server::serve(listener, router, uid, stop_rx));
+        Ok(Self {
+            place,
+            server,
+            stop_tx,
+        })
+    }
+
+    /// Lets running requests finish.
+    async fn end(self, paths: &Paths) {
+        if self.place.is_ours() {
+            fs::remove_file(paths.pid()).ok();
+        }
+        // Clients that come from now on start a daemon of their own; it waits for the lock to be free.
+        self.place.remove_socket();
+        self.stop_tx.send_replace(());
+        self.server.await.ok();
+    }
 }
 
 /// The journal, if no other daemon of this home has it, and the right to write it. A daemon that has been displaced

@@ -59,8 +59,8 @@ pub(crate) async fn every_end(pidfds: impl IntoIterator<Item = &Pidfd>) {
     }
 }
 
-/// Ends leases whose time is up, for ever. Sleeps until the earliest deadline, or until that changes.
-pub(crate) async fn expire_leases(authority: Arc<Authority>) {
+/// Ends leases and instances whose time is up, for ever. Sleeps until the earliest deadline, or until that changes.
+pub(crate) async fn expire(authority: Arc<Authority>) {
     loop {
         let deadline = authority.expire(kernel::boot_time());
         let changed = authority.deadline_moved();
@@ -78,17 +78,17 @@ pub(crate) async fn expire_leases(authority: Arc<Authority>) {
     }
 }
 
-/// Waits until there has been no lease for this long. For ever, if there is no limit.
-pub(crate) async fn idle(limit: Option<Duration>, mut leases: watch::Receiver<usize>) {
+/// Waits until nothing has been in use for this long. For ever, if there is no limit.
+pub(crate) async fn idle(limit: Option<Duration>, mut uses: watch::Receiver<usize>) {
     let Some(limit) = limit else {
         return std::future::pending().await;
     };
     loop {
-        let idle = *leases.borrow_and_update() == 0;
+        let idle = *uses.borrow_and_update() == 0;
         tokio::select! {
             () = pause(limit), if idle => return,
             // The sender lives as long as the daemon.
-            _ = leases.changed() => {}
+            _ = uses.changed() => {}
         }
     }
 }

@@ -344,7 +344,7 @@ fn request(context: &Context, wish: &Wish) -> AllocateRequest {
     let text = |path: &Path| end_of(&printable(&path.to_string_lossy()), MAX_PATH).to_owned();
     AllocateRequest {
         service_type: wish.service_type.clone(),
-        service_name: Some(start_of(&printable(&wish.name), MAX_NAME).to_owned()),
+        service_name: Some(service_name(&wish.name)),
         instance_id: None,
         project_path: wish.worktree.as_deref().map(text),
         package_dir: wish.package_dir.as_deref().map(text),
@@ -361,6 +361,13 @@ fn request(context: &Context, wish: &Wish) -> AllocateRequest {
         ttl_seconds: None,
         dry_run: false,
     }
+}
+
+/// The name as the daemon takes it: at most so many letters, digits and marks that names of packages and scripts have.
+fn service_name(name: &str) -> String {
+    let is_taken = |c: &char| c.is_ascii_alphanumeric() || "-_.:@/+".contains(*c);
+    let taken = name.chars().map(|c| if is_taken(&c) { c } else { '-' });
+    taken.take(MAX_NAME).collect()
 }
 
 /// As much of the start of `text` as fits into `limit` bytes.

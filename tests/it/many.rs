@@ -43,10 +43,12 @@ fn a_hundred_starters_without_a_daemon_make_one_and_are_all_served() {
     let runs: Vec<Running> = (0..100)
         .map(|number| {
             let name = format!("starter-{number}");
+            // All are of one session, which does not get all hundred ports of one type.
+            let service_type = ["dev", "api"][number % 2];
             let command = [
                 "run",
                 "--type",
-                "dev",
+                service_type,
                 "--name",
                 &name,
                 "--",

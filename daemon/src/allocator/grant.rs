@@ -4,15 +4,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use styxy_protocol::api::{AllocateRequest, Conflict, ExistingLease, Holder};
-use styxy_protocol::{Instances, Port, ServiceType};
+use styxy_protocol::{Port, ServiceType};
 
 use super::Allocator;
-use super::lease::{Hold, Identity, Lease, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
+use super::lease::{Client, Hold, Identity, Lease, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
 use crate::placement::{Wishes, candidates, spares_from};
 use crate::service_types::Definition;
-
-/// How many leases one process may have: far more than any tool needs, far fewer than a range has room for.
-pub(crate) const MAX_LEASES_PER_OWNER: usize = 64;
 
 /// Who asks, and what the decision needs from outside.
 pub(crate) struct Applicant<'a> {
@@ -20,6 +17,12 @@ pub(crate) struct Applicant<'a> {
     pub(crate) id: LeaseId,
     /// What the lease will hang on.
     pub(crate) owner: OwnerKind,
+    /// Whose share of the range it takes up.
+    pub(crate) client: Client,
+    /// What the client calls itself.
+    pub(crate) user_agent: Option<String>,
+    /// How many leases one process may have.
+    pub(crate) max_leases: usize,
     /// The running boot.
     pub(crate) boot: &'a str,
     /// Time since boot.
@@ -67,17 +70,28 @@ pub(crate) enum Refusal {
     StrictWithoutPort,
     /// Only this port would do.
     Taken(Conflict),
-    /// Nothing is left of the type's range. Names the leases in it.
-    Exhausted {
-        /// Name of the type.
-        service_type: ServiceType,
-        /// Its range.
-        range: RangeInclusive<u16>,
-        /// Who has ports of the range, ascending.
-        holders: Vec<(Port, Holder)>,
+    /// Nothing is left of the type's range.
+    Exhausted(Exhausted),
+    /// This process has as many leases as one may have.
+    Quota {
+        /// The process.
+        pid: u32,
+        /// How many that are.
+        max_leases: usize,
     },
-    /// The owner has as many leases as it may have.
-    Quota(u32),
+}
+
+/// A range that is used up, and who has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted {
+    /// Name of the type.
+    pub(crate) service_type: ServiceType,
+    /// Its range.
+    pub(crate) range: RangeInclusive<u16>,
+    /// Who has ports of the range, ascending.
+    pub(crate) holders: Vec<(Port, Holder)>,
+    /// There are free ports, but the client has this many and may not have more.
+    pub(crate) share: Option<usize>,
 }
 
 impl Allocator {
@@ -105,9 +119,10 @@ impl Allocator {
             return Ok(existing(lease));
         }
         self.check_quota(applicant)?;
-        let is_free = |port: Port| !self.by_port.contains_key(&port) && (applicant.is_free)(port);
+        let is_free = |port: Port| self.lease_on(port).is_none() && (applicant.is_free)(port);
         let identity = Identity::of(request);
-        let port = self.choose(request, definition, identity.as_ref(), &is_free)?;
+        let share = self.share(definition, &applicant.client);
+        let port = self.choose(request, definition, identity.as_ref(), &share, &is_free)?;
         let conflict = self.conflict(request, identity.as_ref(), port);
         let spares = self.spares(request.spare_ports, port, &is_free);
         let mut grant = Grant {
@@ -127,23 +142,37 @@ impl Allocator {
         Ok(grant)
     }
 
-    /// The lease of a type that may have only one.
-    fn only_instance(&self, definition: &Definition) -> Option<&Lease> {
-        if definition.instances == Instances::Multi {
-            return None;
-        }
-        let mut leases = self.leases.values();
-        leases.find(|lease| lease.service_type == definition.name)
-    }
-
     fn check_quota(&self, applicant: &Applicant<'_>) -> Result<(), Refusal> {
         let OwnerKind::Watched(owner) = applicant.owner else {
             return Ok(());
         };
-        if self.by_owner.get(&owner.process).copied().unwrap_or(0) < MAX_LEASES_PER_OWNER {
+        let has = self.indexes.by_owner.get(&owner.process);
+        if has.copied().unwrap_or(0) < applicant.max_leases {
             Ok(())
         } else {
-            Err(Refusal::Quota(owner.process.pid))
+            Err(Refusal::Quota {
+                pid: owner.process.pid,
+                max_leases: applicant.max_leases,
+            })
+        }
+    }
+
+    /// How much of a type's range this client may still have: nine tenths of it in all, so that there is something
+    /// left for whoever comes next.
+    fn share(&self, definition: &Definition, client: &Client) -> Share {
+        let range = &definition.range;
+        let size = usize::from(range.end().saturating_sub(*range.start())) + 1;
+        let bounds = Port::new(*range.start()).zip(Port::new(*range.end()));
+        let leased = bounds.map(|(first, last)| self.indexes.by_port.range(first..=last));
+        let ids = leased.into_iter().flatten().map(|(_, id)| id);
+        let own = ids.filter(|id| {
+            self.leases
+                .get(id)
+                .is_some_and(|lease| lease.client == *client)
+        });
+        Share {
+            has: own.count(),
+            limit: (size * 9 / 10).max(1),
         }
     }
 
@@ -152,6 +181,7 @@ impl Allocator {
         request: &AllocateRequest,
         definition: &Definition,
         identity: Option<&Identity>,
+        share: &Share,
         is_free: &dyn Fn(Port) -> bool,
     ) -> Result<Port, Refusal> {
         let asked = request.preferred_port;
@@ -169,9 +199,19 @@ impl Allocator {
             last: self.last_port(identity),
             default: request.default_port,
         };
-        self.placement
-            .first_free(&candidates(wishes, definition, &self.types), is_free)
-            .ok_or_else(|| self.exhausted(definition))
+        let candidates = candidates(wishes, definition, &self.types);
+        let may_have = |port: Port| share.has_room() || !definition.range.contains(&port.get());
+        let found = self
+            .placement
+            .first_free(&candidates, |port| may_have(port) && is_free(port));
+        found.ok_or_else(|| {
+            let is_kept =
+                !share.has_room() && self.placement.first_free(&candidates, is_free).is_some();
+            Refusal::Exhausted(Exhausted {
+                share: is_kept.then_some(share.limit),
+                ..self.exhausted(definition)
+            })
+        })
     }
 
     fn last_port(&self, identity: Option<&Identity>) -> Option<Port> {
@@ -196,7 +236,7 @@ impl Allocator {
 
     /// Who has this port, or what else stands against it.
     fn conflict_about(&self, port: Port, wanted: Wanted) -> Conflict {
-        let lease = self.by_port.get(&port).and_then(|id| self.leases.get(id));
+        let lease = self.lease_on(port);
         let reserved = self.placement.reserved(port);
         let reserved = reserved
             .filter(|_| wanted == Wanted::ByTheTool || !self.placement.may_be_asked_for(port));
@@ -228,16 +268,16 @@ impl Allocator {
         spares
     }
 
-    fn exhausted(&self, definition: &Definition) -> Refusal {
+    fn exhausted(&self, definition: &Definition) -> Exhausted {
         let ports = definition.range.clone().filter_map(Port::new);
         let holders = ports
-            .filter_map(|port| Some((port, self.leases.get(self.by_port.get(&port)?)?)))
-            .map(|(port, lease)| (port, holder(lease)))
+            .filter_map(|port| Some((port, holder(self.lease_on(port)?))))
             .collect();
-        Refusal::Exhausted {
+        Exhausted {
             service_type: definition.name.clone(),
             range: definition.range.clone(),
             holders,
+            share: None,
         }
     }
 
@@ -247,9 +287,21 @@ impl Allocator {
         let identity = identity?;
         let last = self.last_port(Some(&identity));
         let runs_there = last
-            .and_then(|last| self.leases.get(self.by_port.get(&last)?))
+            .and_then(|last| self.lease_on(last))
             .is_some_and(|lease| lease.identity().as_ref() == Some(&identity));
         (last != Some(port) && !runs_there).then_some(Record::Sticky { identity, port })
+    }
+}
+
+/// What a client has of a range, and how much it may have, in ports.
+struct Share {
+    has: usize,
+    limit: usize,
+}
+
+impl Share {
+    fn has_room(&self) -> bool {
+        self.has < self.limit
     }
 }
 
@@ -273,7 +325,7 @@ fn existing(lease: &Lease) -> Grant {
             lock_id: lease.id.to_string(),
             instance_id: lease.instance_id.clone(),
             pid: lease.hold.pid(),
-            allocated_at: lease.allocated_at * 1000,
+            allocated_at: lease.allocated_at.saturating_mul(1000),
         }),
         records: Vec::new(),
     }
@@ -298,7 +350,9 @@ fn lease(
         hold: match applicant.owner {
             OwnerKind::Watched(owner) => Hold::Owner(owner),
             OwnerKind::Unwatched(pid) => heartbeat(Some(pid), UNWATCHED_TTL),
-            OwnerKind::Nobody => heartbeat(None, TTL),
+            OwnerKind::Nobody => {
+                heartbeat(None, request.ttl_seconds.map_or(TTL, Duration::from_secs))
+            }
         },
         boot: applicant.boot.to_owned(),
         allocated_at: applicant.wall,
@@ -308,6 +362,9 @@ fn lease(
         project_path: request.project_path.clone(),
         package_dir: request.package_dir.clone(),
         command: request.command.clone(),
+        client: applicant.client.clone(),
+        user_agent: applicant.user_agent.clone(),
+        listened: false,
     }
 }
 

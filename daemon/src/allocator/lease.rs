@@ -93,6 +93,46 @@ impl From<LeaseId> for String {
     }
 }
 
+/// A lease as its clients name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeaseName {
+    /// By its id.
+    Id(LeaseId),
+    /// By one of its ports.
+    Port(Port),
+}
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Port(port) => port.fmt(f),
+        }
+    }
+}
+
+impl FromStr for LeaseName {
+    type Err = LeaseIdError;
+
+    fn from_str(text: &str) -> Result<Self, LeaseIdError> {
+        let port = text.parse().map(Self::Port);
+        port.or_else(|_| text.parse().map(Self::Id))
+    }
+}
+
+/// Whose share of a service type's range a lease takes up: who would keep others from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Client {
+    /// An instance, by its name.
+    Instance(String),
+    /// The processes of one session: a terminal, an agent's shell.
+    Session(u32),
+    /// All those who cannot be told apart.
+    #[default]
+    Unknown,
+}
+
 /// The process that a lease hangs on, of the boot that the lease names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Owner {
@@ -170,6 +210,15 @@ pub(crate) struct Lease {
     pub(crate) package_dir: Option<String>,
     /// The command.
     pub(crate) command: Option<String>,
+    /// Whose share of a range it takes up. Not known of leases that an earlier version made.
+    #[serde(default)]
+    pub(crate) client: Client,
+    /// What the client called itself, for display.
+    #[serde(default)]
+    pub(crate) user_agent: Option<String>,
+    /// One of its ports has been listened on. Only known of leases that hang on no process.
+    #[serde(default)]
+    pub(crate) listened: bool,
 }
 
 impl Lease {
@@ -186,6 +235,11 @@ impl Lease {
             (!known).then_some(port)
         });
         own.chain(reported)
+    }
+
+    /// Whether nothing but time and its listeners can end it: no process that it hangs on, none that was named.
+    pub(crate) fn is_unowned(&self) -> bool {
+        matches!(self.hold, Hold::Heartbeat { pid: None, .. })
     }
 
     /// Which service it is for. `None` if the client named no project.
@@ -218,7 +272,8 @@ impl Identity {
         )
     }
 
-    fn new(
+    /// The service of this name. A service without a name is known by its type, one without a project not at all.
+    pub(crate) fn new(
         project_path: Option<&str>,
         package_dir: Option<&str>,
         service_name: Option<&str>,
@@ -232,7 +287,7 @@ impl Identity {
     }
 }
 
-/// One change of the state, and one line of the journal.
+/// One change of the state. A line of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Record {
@@ -261,6 +316,17 @@ mod tests {
             assert_eq!(&text[14..15], "4");
             assert!(matches!(&text[19..20], "8" | "9" | "a" | "b"), "{text}");
             assert_eq!(text.parse(), Ok(LeaseId::from_random(bits)));
+        }
+    }
+
+    #[test]
+    fn a_lease_is_named_by_its_id_or_a_port() {
+        let id = LeaseId::from_random(7);
+        assert_eq!(id.to_string().parse(), Ok(LeaseName::Id(id)));
+        let port = Port::new(3000).unwrap();
+        assert_eq!("3000".parse(), Ok(LeaseName::Port(port)));
+        for text in ["0", "65536", "3000x", "-1", ""] {
+            assert_eq!(text.parse::<LeaseName>(), Err(LeaseIdError), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use styxy_protocol::api::AllocateRequest;
 use styxy_protocol::{Instances, Port, ServiceType};
 
-use super::{Allocator, Applicant, LeaseId, OwnerKind};
+use super::{Allocator, Applicant, Client, LeaseId, OwnerKind};
 
 /// The type that counts where one is not known.
 const DEFAULT_TYPE: &str = "dev";
@@ -84,6 +84,9 @@ fn nobody(is_free: &dyn Fn(Port) -> bool) -> Applicant<'_> {
     Applicant {
         id: LeaseId::from_random(0),
         owner: OwnerKind::Nobody,
+        client: Client::Unknown,
+        user_agent: None,
+        max_leases: usize::MAX,
         boot: "",
         now: Duration::ZERO,
         wall: 0,

@@ -1,18 +1,21 @@
 //! Tables for single decisions. What holds over any sequence of events is in `properties`.
 
+mod ending;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use styxy_protocol::Port;
 use styxy_protocol::api::{AllocateRequest, Holder, LeaseState, ListenerReport};
 
-use super::grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal};
-use super::lease::{Hold, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
+use super::grant::{Applicant, Exhausted, Grant, OwnerKind, Refusal};
+use super::lease::{Client, Hold, LeaseId, Owner, Record, TTL, UNWATCHED_TTL};
 use super::{Allocator, Release, ReportRefusal};
 use crate::kernel::ProcessIdentity;
 use crate::service_types::ServiceTypes;
 
 const NOW: Duration = Duration::from_secs(1000);
+const MAX_LEASES: usize = 64;
 
 fn port(number: u16) -> Port {
     Port::new(number).unwrap()
@@ -66,6 +69,12 @@ impl Machine {
         let applicant = Applicant {
             id: LeaseId::from_random(self.ids << 80),
             owner,
+            client: match owner {
+                OwnerKind::Watched(owner) => Client::Session(owner.process.pid),
+                OwnerKind::Unwatched(_) | OwnerKind::Nobody => Client::Unknown,
+            },
+            user_agent: Some("curl".to_owned()),
+            max_leases: MAX_LEASES,
             boot: "boot",
             now: NOW,
             wall: 5,
@@ -261,15 +270,75 @@ fn strict_may_have_every_port_but_a_privileged_one() {
 fn a_range_runs_out_and_says_who_has_it() {
     let mut machine = Machine::new(&[6029]);
     for expected in 6006..=6028 {
-        assert_eq!(machine.give(&request("storybook")).port, port(expected));
+        let owner = owner(10 + u32::from(expected % 2));
+        let grant = machine.ask(&request("storybook"), owner).unwrap();
+        assert_eq!(grant.port, port(expected));
     }
     let refusal = machine.ask(&request("storybook"), owner(10)).unwrap_err();
-    let Refusal::Exhausted { range, holders, .. } = refusal else {
+    let Refusal::Exhausted(exhausted) = refusal else {
         panic!("{refusal:?}");
     };
-    assert_eq!(range, 6006..=6029);
-    assert_eq!(holders.len(), 23);
-    assert_eq!(holders[0].0, port(6006));
+    assert_eq!((exhausted.range, exhausted.share), (6006..=6029, None));
+    assert_eq!(exhausted.holders.len(), 23);
+    assert_eq!(exhausted.holders[0].0, port(6006));
+}
+
+#[test]
+fn one_client_gets_nine_tenths_of_a_range_and_the_next_one_is_still_served() {
+    let mut machine = Machine::new(&[]);
+    for _ in 0..21 {
+        machine.give(&request("storybook"));
+    }
+    let refusal = machine.ask(&request("storybook"), owner(10)).unwrap_err();
+    let Refusal::Exhausted(Exhausted { share, holders, .. }) = refusal else {
+        panic!("{refusal:?}");
+    };
+    assert_eq!((share, holders.len()), (Some(21), 21));
+    let dry = AllocateRequest {
+        dry_run: true,
+        ..request("storybook")
+    };
+    assert!(
+        machine.ask(&dry, owner(10)).is_err(),
+        "a dry run says the same"
+    );
+    assert!(machine.ask(&request("storybook"), owner(11)).is_ok());
+    assert!(
+        machine.ask(&request("dev"), owner(10)).is_ok(),
+        "another range"
+    );
+}
+
+#[test]
+fn a_share_limits_what_is_chosen_not_what_is_asked_for() {
+    let mut machine = Machine::new(&[]);
+    for number in 6006..=6026 {
+        let asks = AllocateRequest {
+            preferred_port: Port::new(number),
+            ..request("storybook")
+        };
+        assert_eq!(machine.give(&asks).port, port(number));
+    }
+    assert!(
+        machine.ask(&request("storybook"), owner(10)).is_err(),
+        "they count"
+    );
+    for number in [6027, 6028, 6029] {
+        let asks = AllocateRequest {
+            preferred_port: Port::new(number),
+            ..request("storybook")
+        };
+        assert_eq!(machine.give(&asks).port, port(number));
+    }
+    let elsewhere = AllocateRequest {
+        default_port: Port::new(7000),
+        ..request("storybook")
+    };
+    assert_eq!(
+        machine.give(&elsewhere).port,
+        port(7000),
+        "not of the range"
+    );
 }
 
 #[test]
@@ -285,12 +354,15 @@ fn an_unknown_type_is_refused() {
 fn a_process_has_at_most_its_quota_until_one_of_its_leases_ends() {
     let mut machine = Machine::new(&[]);
     let first = machine.give(&request("dev"));
-    for _ in 1..MAX_LEASES_PER_OWNER {
+    for _ in 1..MAX_LEASES {
         machine.give(&request("dev"));
     }
     assert_eq!(
         machine.ask(&request("dev"), owner(10)),
-        Err(Refusal::Quota(10))
+        Err(Refusal::Quota {
+            pid: 10,
+            max_leases: MAX_LEASES
+        })
     );
     assert!(machine.ask(&request("dev"), owner(11)).is_ok());
     machine.end(&first);
@@ -359,7 +431,9 @@ fn a_released_lease_ends_at_once_unless_something_listens() {
     machine.allocator.apply(&record);
     assert_eq!(machine.allocator.owner_ended(id), None, "it was released");
     assert_eq!(machine.allocator.renew(id, NOW), None);
-    let allocations = machine.allocator.allocations(&BTreeSet::from([port(3000)]));
+    let allocations = machine
+        .allocator
+        .allocations(&BTreeSet::from([port(3000)]), NOW);
     assert_eq!(allocations[0].state, LeaseState::Detached);
     assert_eq!(
         machine.give(&request("dev")).port,
@@ -439,7 +513,9 @@ fn a_reported_port_belongs_to_the_lease() {
     assert_eq!(other.port, port(8001));
     let refused = machine.allocator.report(other.id.unwrap(), hard_coded);
     assert_eq!(refused, Some(Err(ReportRefusal::Taken(id))));
-    let allocations = machine.allocator.allocations(&BTreeSet::from([port(8000)]));
+    let allocations = machine
+        .allocator
+        .allocations(&BTreeSet::from([port(8000)]), NOW);
     assert_eq!(allocations[0].listeners, [hard_coded]);
     assert_eq!(allocations[0].state, LeaseState::Listening);
     assert_eq!(allocations[1].state, LeaseState::Starting);

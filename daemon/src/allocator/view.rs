@@ -1,6 +1,7 @@
 //! Leases as clients see them: the table of leases joined with what the kernel says right now.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use styxy_protocol::Port;
 use styxy_protocol::api::{Allocation, LeaseState, ListenerReport};
@@ -11,11 +12,11 @@ use crate::kernel::rfc3339;
 use crate::placement::Reserved;
 
 impl Allocator {
-    /// Every lease, in ascending order of port, given the ports that something listens on.
-    pub(crate) fn allocations(&self, listening: &BTreeSet<Port>) -> Vec<Allocation> {
+    /// Every lease, in ascending order of port, given the ports that our own user listens on and the time since boot.
+    pub(crate) fn allocations(&self, listening: &BTreeSet<Port>, now: Duration) -> Vec<Allocation> {
         let mut allocations: Vec<_> = self
             .leases()
-            .map(|lease| allocation(lease, listening))
+            .map(|lease| allocation(lease, listening, now))
             .collect();
         allocations.sort_by_key(|allocation| allocation.port);
         allocations
@@ -26,19 +27,20 @@ impl Allocator {
         &self,
         port: Port,
         listening: &BTreeSet<Port>,
+        now: Duration,
     ) -> Option<Allocation> {
         self.lease_at(port)
-            .map(|lease| allocation(lease, listening))
+            .map(|lease| allocation(lease, listening, now))
     }
 
     /// The lease that this port belongs to, as main port, spare or reported listener.
     pub(crate) fn lease_at(&self, port: Port) -> Option<&Lease> {
-        self.lease(*self.by_port.get(&port)?)
+        self.lease(*self.indexes.by_port.get(&port)?)
     }
 
     /// The ports from `first` to `last` that belong to a lease, ascending.
     pub(crate) fn leased_ports(&self, first: Port, last: Port) -> impl Iterator<Item = Port> {
-        let ports = self.by_port.keys().copied();
+        let ports = self.indexes.by_port.keys().copied();
         ports.filter(move |port| (first..=last).contains(port))
     }
 
@@ -48,7 +50,7 @@ impl Allocator {
     }
 }
 
-fn allocation(lease: &Lease, listening: &BTreeSet<Port>) -> Allocation {
+fn allocation(lease: &Lease, listening: &BTreeSet<Port>, now: Duration) -> Allocation {
     let listeners: Vec<_> = listeners(lease, listening).collect();
     let state = match lease.hold {
         Hold::Detached { .. } => LeaseState::Detached,
@@ -66,8 +68,11 @@ fn allocation(lease: &Lease, listening: &BTreeSet<Port>) -> Allocation {
         pid: lease.hold.pid(),
         command: lease.command.clone(),
         allocated_at: rfc3339(lease.allocated_at),
-        user_agent: None,
-        expires_in: None,
+        user_agent: lease.user_agent.clone(),
+        expires_in: match lease.hold {
+            Hold::Heartbeat { deadline, .. } => Some(deadline.saturating_sub(now).as_secs()),
+            Hold::Owner(_) | Hold::Detached { .. } => None,
+        },
         state,
         listeners,
     }

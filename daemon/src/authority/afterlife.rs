@@ -59,9 +59,13 @@ impl Authority {
                 Hold::Heartbeat { .. } => {}
             }
         }
-        for id in self.orphaned_sessions() {
-            tokio::spawn(Arc::clone(self).sweep_session(Tree { id, owner: None }));
-        }
+        let authority = Arc::clone(self);
+        tokio::spawn(async move {
+            Arc::clone(&authority).adopt().await;
+            for id in authority.unknown_sessions(is_old) {
+                tokio::spawn(Arc::clone(&authority).sweep_session(Tree { id, owner: None }));
+            }
+        });
     }
 
     /// Ends a lease that nobody has any more, as soon as nothing of its tree listens.
@@ -172,25 +176,31 @@ impl Authority {
         Some((Tree { id, owner }, lease.ports().collect(), was_killed))
     }
 
-    fn orphaned_sessions(&self) -> Vec<LeaseId> {
+    /// The leases that there is a session directory of, but nothing else; those whose directory `is_meant`.
+    pub(super) fn unknown_sessions(
+        &self,
+        is_meant: impl Fn(&fs::DirEntry) -> bool,
+    ) -> Vec<LeaseId> {
         let Ok(entries) = fs::read_dir(&self.sessions) else {
             return Vec::new();
-        };
-        let is_old = |entry: &fs::DirEntry| {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            let age = modified
-                .ok()
-                .and_then(|time| SystemTime::now().duration_since(time).ok());
-            age.is_some_and(|age| age > YOUNG_SESSION)
         };
         let core = self.lock();
         entries
             .flatten()
-            .filter(is_old)
+            .filter(is_meant)
             .filter_map(|entry| entry.file_name().to_str()?.parse::<LeaseId>().ok())
             .filter(|id| core.allocator.lease(*id).is_none())
             .collect()
     }
+}
+
+/// Whether nobody can be about to use this session directory.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    let age = modified
+        .ok()
+        .and_then(|time| SystemTime::now().duration_since(time).ok());
+    age.is_some_and(|age| age > YOUNG_SESSION)
 }
 
 fn terminate(processes: &[Pidfd]) {

@@ -13,7 +13,8 @@ use styxy_protocol::api::{AllocateRequest, AutoAllocatedRange, NewRange, TypeSou
 use styxy_protocol::{Instances, Port, ServiceType};
 use tracing::{info, warn};
 
-use super::{Authority, Core, NoLease};
+use super::core::Core;
+use super::{Authority, NoLease};
 use crate::allocator::{Applicant, Grant};
 use crate::audit::Audit;
 use crate::config::{self, Change, ConfigError, FileText, Loaded, Texts, Watch, WriteError};
@@ -93,6 +94,14 @@ impl Configuration {
             unsaved: Vec::new(),
             unsaved_because: None,
         }
+    }
+
+    /// These settings, which are in no file.
+    #[cfg(test)]
+    pub(super) fn unwritten(home: &Path, settings: Settings) -> Self {
+        let mut configuration = Self::read(home);
+        configuration.loaded.settings = settings;
+        configuration
     }
 
     /// What is wrong with the files.
@@ -208,7 +217,7 @@ impl Authority {
     pub(crate) fn configuration(&self) -> InForce {
         let core = self.lock();
         InForce {
-            settings: self.settings(),
+            settings: Arc::clone(&core.settings),
             files: core.configuration.files(),
             problem: core.configuration.problem().map(ToString::to_string),
         }
@@ -355,11 +364,9 @@ impl Authority {
     fn put_in_force(&self, core: &mut Core) {
         let settings = core.configuration.settings();
         core.allocator.set_types(settings.types.clone());
-        self.settings_tx.send_if_modified(|in_force| {
-            let is_new = **in_force != settings;
-            *in_force = Arc::new(settings);
-            is_new
-        });
+        core.settings = Arc::new(settings);
+        // What is due, and when, may be another thing now.
+        self.deadline_moved.notify_one();
     }
 
     fn announce(&self, name: &ServiceType, planned: &ranges::NewRange) -> NewRange {

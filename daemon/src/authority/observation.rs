@@ -23,9 +23,6 @@ use crate::observation::{self, Moment, PortUse, Sight};
 /// How long processes may be looked at. A file system that does not answer costs their names, not the answer.
 const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Instances do not register with this daemon.
-const NO_INSTANCES: usize = 0;
-
 impl Authority {
     /// Whether this port is free, and who has it.
     ///
@@ -36,14 +33,16 @@ impl Authority {
         let usage = if is_free == Some(true) {
             None
         } else {
-            let sight = self.look().await;
+            let sight = self.sight().await;
             let seen = observation::system_usage(&sight, port);
             // What nobody was seen to have may have been let go meanwhile.
             seen.or_else(|| is_taken(port).then(|| observation::unseen(port)))
         };
         let listening = listening_ports();
         let core = self.lock();
-        let lease = core.allocator.allocation_at(port, &listening);
+        let lease = core
+            .allocator
+            .allocation_at(port, &listening, kernel::boot_time());
         let reserved = core.allocator.reserved(port);
         Ok(CheckResponse {
             port,
@@ -72,7 +71,7 @@ impl Authority {
         let sight = if taken.is_empty() {
             Arc::default()
         } else {
-            self.look().await
+            self.sight().await
         };
         let listening = listening_ports();
         let core = self.lock();
@@ -82,7 +81,9 @@ impl Authority {
             let unseen = || (taken.contains(&port) && is_taken(port)).then_some(port);
             ScannedPort {
                 port,
-                allocated_to: core.allocator.allocation_at(port, &listening),
+                allocated_to: core
+                    .allocator
+                    .allocation_at(port, &listening, kernel::boot_time()),
                 system_usage: observation::system_usage(&sight, port)
                     .or_else(|| unseen().map(observation::unseen)),
             }
@@ -100,7 +101,7 @@ impl Authority {
         if kernel::listening_on(port)?.is_empty() {
             return Ok(None);
         }
-        let sight = self.look().await;
+        let sight = self.sight().await;
         let core = self.lock();
         let found = sight.listener(port);
         Ok(found.map(|found| core.observation(&sight, (port, found), now())))
@@ -112,14 +113,14 @@ impl Authority {
     /// As [`Self::observe`].
     pub(crate) async fn observe_all(&self) -> io::Result<ObservationsResponse> {
         kernel::listening()?;
-        let sight = self.look().await;
+        let sight = self.sight().await;
         let core = self.lock();
         let moment = now();
         let observations: Vec<Observation> = sight
             .listening()
             .map(|found| core.observation(&sight, found, moment))
             .collect();
-        let stats = observation::count(&observations, NO_INSTANCES);
+        let stats = observation::count(&observations, core.instances.len());
         Ok(ObservationsResponse {
             total: observations.len(),
             observations,
@@ -143,7 +144,7 @@ impl Authority {
     }
 
     /// Who has which port now; where the look takes too long or fails, without the processes.
-    async fn look(&self) -> Arc<Sight> {
+    async fn sight(&self) -> Arc<Sight> {
         if let Ok(Some(sight)) = timeout(LOOK_PATIENCE, self.sights.ask()).await {
             return sight;
         }

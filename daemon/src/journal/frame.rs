@@ -5,22 +5,24 @@
 
 use std::io::Write as _;
 
-use crate::allocator::Record;
+use super::Entry;
 
 /// What a file holds.
 #[derive(Debug)]
-pub(super) struct Decoded {
+pub(crate) struct Decoded {
     /// Every record whose checksum is right, in order.
-    pub(super) records: Vec<Record>,
+    pub(crate) records: Vec<Entry>,
     /// How many bytes from the beginning are whole lines.
-    pub(super) whole_len: u64,
+    pub(crate) whole_len: u64,
     /// What is wrong.
-    pub(super) damage: Damage,
+    pub(crate) damage: Damage,
+    /// How many lines do not check.
+    pub(crate) dropped: usize,
 }
 
 /// What is wrong with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Damage {
+pub(crate) enum Damage {
     /// Nothing.
     None,
     /// The last line is not complete: its writer was killed or its disk was full.
@@ -30,7 +32,7 @@ pub(super) enum Damage {
 }
 
 /// These records as they stand in the file.
-pub(super) fn encode(records: &[Record]) -> Vec<u8> {
+pub(crate) fn encode(records: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for record in records {
         // Strings, numbers and structures of them: there is nothing in a record that JSON cannot say.
@@ -45,29 +47,32 @@ pub(super) fn encode(records: &[Record]) -> Vec<u8> {
 }
 
 /// Reads what can be read.
-pub(super) fn decode(bytes: &[u8]) -> Decoded {
+pub(crate) fn decode(bytes: &[u8]) -> Decoded {
     let whole_len = bytes
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     let (whole, tail) = bytes.split_at(whole_len);
     let mut records = Vec::new();
-    let mut damage = if tail.is_empty() {
-        Damage::None
+    let (mut damage, mut dropped) = if tail.is_empty() {
+        (Damage::None, 0)
     } else {
-        Damage::TornTail
+        (Damage::TornTail, 1)
     };
     for line in whole.split_inclusive(|byte| *byte == b'\n') {
-        match line.strip_suffix(b"\n").and_then(check) {
+        if let Some(json) = line.strip_suffix(b"\n").and_then(check) {
             // A record of a later version, with a right checksum, is no damage but nothing we know either.
-            Some(json) => records.extend(serde_json::from_str(json).ok()),
-            None => damage = Damage::Inside,
+            records.extend(serde_json::from_str(json).ok());
+        } else {
+            damage = Damage::Inside;
+            dropped += 1;
         }
     }
     Decoded {
         records,
         whole_len: whole_len as u64,
         damage,
+        dropped,
     }
 }
 
@@ -84,16 +89,27 @@ fn check(line: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::allocator::LeaseId;
+    use crate::allocator::{LeaseId, Record};
+    use crate::instances;
 
     #[test]
     fn the_form_of_a_line_is_fixed() {
         let record = Record::Ended(LeaseId::from_random(0));
-        let line = String::from_utf8(encode(&[record])).unwrap();
+        let line = String::from_utf8(encode(&[record.into()])).unwrap();
         assert_eq!(
             line,
             "4264ddca 48 {\"ended\":\"00000000-0000-4000-8000-000000000000\"}\n"
         );
+    }
+
+    #[test]
+    fn changes_of_either_state_read_back_as_what_they_are() {
+        let id = "agent-1".parse().unwrap();
+        let entries = [
+            Entry::from(instances::Record::Gone(id)),
+            Entry::from(Record::Ended(LeaseId::from_random(0))),
+        ];
+        assert_eq!(decode(&encode(&entries)).records, entries);
     }
 
     #[test]

@@ -5,21 +5,21 @@ use std::os::unix::fs::PermissionsExt as _;
 use styxy_protocol::Port;
 
 use super::*;
-use crate::allocator::LeaseId;
+use crate::allocator::{LeaseId, Record};
 
 const NOW: Duration = Duration::from_secs(100);
 
-fn records(count: u128) -> Vec<Record> {
+fn records(count: u128) -> Vec<Entry> {
     (0..count)
-        .map(|n| Record::Ended(LeaseId::from_random(n << 80)))
+        .map(|n| Record::Ended(LeaseId::from_random(n << 80)).into())
         .collect()
 }
 
-fn never() -> Vec<Record> {
+fn never() -> Vec<Entry> {
     panic!("no snapshot is needed")
 }
 
-fn reopened(path: &Path) -> Vec<Record> {
+fn reopened(path: &Path) -> Vec<Entry> {
     let loaded = Journal::open(path);
     assert_eq!(loaded.journal.degraded(), None);
     loaded.records
@@ -45,8 +45,8 @@ fn what_was_appended_is_there_after_a_restart_for_the_owner_alone() {
 fn a_journal_cut_at_any_length_loses_only_what_was_cut_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
-    let whole = frame::encode(&records(8));
-    let ends: Vec<usize> = (0..=8).map(|n| frame::encode(&records(n)).len()).collect();
+    let whole = encode(&records(8));
+    let ends: Vec<usize> = (0..=8).map(|n| encode(&records(n)).len()).collect();
     for length in 0..=whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
         let mut loaded = Journal::open(&path);
@@ -60,7 +60,7 @@ fn a_journal_cut_at_any_length_loses_only_what_was_cut_and_goes_on() {
 
 #[test]
 fn a_damaged_journal_is_kept_aside_and_what_can_be_read_is_used() {
-    let whole = frame::encode(&records(3));
+    let whole = encode(&records(3));
     let line = whole.len() / 3;
     let mut bit = whole.clone();
     bit[line + 20] ^= 1;
@@ -186,12 +186,12 @@ fn a_journal_that_has_grown_is_written_anew() {
     let mut written = 0;
     while written <= COMPACT_ABOVE {
         journal.append(&many, NOW, never);
-        written += frame::encode(&many).len() as u64;
+        written += encode(&many).len() as u64;
     }
-    let last = Record::Sticky {
+    let last = Entry::from(Record::Sticky {
         identity: serde_json::from_str(r#"{"project_path":"/p","service_name":"web"}"#).unwrap(),
         port: Port::new(3000).unwrap(),
-    };
+    });
     let snapshot = vec![last.clone()];
     journal.append(&[last], NOW, || snapshot.clone());
     assert_eq!(reopened(&path), snapshot);

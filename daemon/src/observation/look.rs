@@ -131,9 +131,7 @@ fn look_at(pid: u32, classify: &Classify) -> Option<Process> {
     let stat = Stat::of(pid).filter(|stat| stat.alive)?;
     let arguments = kernel::arguments(pid, MAX_ARGUMENTS).unwrap_or_default();
     let directory = kernel::directory(pid);
-    let reachable = directory
-        .as_deref()
-        .filter(|directory| kernel::is_directory_of(directory, pid));
+    let reachable = reachable(directory.as_deref(), pid);
     Some(Process {
         started: kernel::from_ticks(stat.identity.start_time),
         name: kernel::name(pid)?,
@@ -149,6 +147,16 @@ fn joined(arguments: &[String]) -> String {
     let mut command = arguments.join(" ");
     command.truncate(command.floor_char_boundary(MAX_COMMAND));
     command
+}
+
+/// The root of the worktree that a process works in.
+pub(crate) fn worktree_of(pid: u32) -> Option<PathBuf> {
+    worktree(reachable(kernel::directory(pid).as_deref(), pid)?)
+}
+
+/// The directory of a process, if the path leads there for us too.
+fn reachable(directory: Option<&Path>, pid: u32) -> Option<&Path> {
+    directory.filter(|directory| kernel::is_directory_of(directory, pid))
 }
 
 /// The nearest directory with a `.git`, which a linked worktree has as a file. What is in it does not matter.

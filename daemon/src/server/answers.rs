@@ -3,16 +3,19 @@
 //! The sentences that the documented API is known for (`Port N allocated for T service`, `Lock ID X not
 //! found`, …) are kept to the letter; clients match them.
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use styxy_protocol::api::{
-    AllocateRequest, AllocateResponse, Conflict, ErrorCode, ErrorContext, ErrorResponse, Holder,
+    AllocateRequest, AllocateResponse, Conflict, DryRun, ErrorCode, ErrorContext, ErrorResponse,
+    Holder,
 };
 use styxy_protocol::{Port, ServiceType};
 
 use crate::Build;
-use crate::allocator::{LeaseId, LeaseIdError, MAX_LEASES_PER_OWNER, Refusal};
+use crate::allocator::{Exhausted, LeaseIdError, Refusal};
 use crate::authority::{Granted, NoLease};
 use crate::owner::OwnerRefusal;
 use crate::ranges::NoRange;
@@ -51,8 +54,8 @@ impl Fault {
     }
 
     /// There is no such lease.
-    pub(super) fn no_lease(status: StatusCode, id: LeaseId) -> Self {
-        let error = format!("Lock ID {id} not found");
+    pub(super) fn no_lease(status: StatusCode, name: impl fmt::Display) -> Self {
+        let error = format!("Lock ID {name} not found");
         Self::new(status, ErrorCode::LeaseNotFound, error)
     }
 
@@ -70,9 +73,13 @@ impl Fault {
         self
     }
 
-    /// What it is about, for programs.
+    /// Adds what the error is about; what is suggested so far is suggested there too.
     pub(super) fn about(mut self, context: ErrorContext) -> Self {
-        self.body.context = Some(Box::new(context));
+        let suggestions = self.body.suggestion.iter().cloned().collect();
+        self.body.context = Some(Box::new(ErrorContext {
+            suggestions,
+            ..context
+        }));
         self
     }
 
@@ -109,6 +116,7 @@ impl From<NoLease> for Fault {
                 format!("process {pid} belongs to another user"),
             ),
             NoLease::NoRandomness => Self::internal("the system gives no random numbers"),
+            NoLease::Closed => Self::internal("the daemon is just ending").suggest("ask again"),
             NoLease::Refused(refusal) => refusal.into(),
             NoLease::NoRange {
                 service_type,
@@ -128,9 +136,8 @@ impl From<Refusal> for Fault {
                 ErrorCode::UnknownServiceType,
                 format!("Unknown service type '{service_type}'"),
             ),
-            Refusal::StrictWithoutPort => {
-                Self::invalid("`strict` without `preferred_port`").suggest("name the port that has to be it")
-            }
+            Refusal::StrictWithoutPort => Self::invalid("`strict` without `preferred_port`")
+                .suggest("name the port that has to be it"),
             Refusal::Taken(conflict) => Self::new(
                 StatusCode::CONFLICT,
                 ErrorCode::PortTaken,
@@ -138,23 +145,11 @@ impl From<Refusal> for Fault {
             )
             .suggest("ask for another port, or leave out `strict`")
             .held_by(Some(conflict.holder)),
-            Refusal::Exhausted {
-                service_type,
-                range,
-                holders,
-            } => {
-                let (first, last) = (range.start(), range.end());
-                Self::new(
-                    StatusCode::BAD_REQUEST,
-                    ErrorCode::RangeExhausted,
-                    format!("No available ports in range {first}-{last} for service type {service_type}"),
-                )
-                .suggest(release_one(&holders))
-            }
-            Refusal::Quota(pid) => Self::new(
+            Refusal::Exhausted(exhausted) => exhausted.into(),
+            Refusal::Quota { pid, max_leases } => Self::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 ErrorCode::QuotaExceeded,
-                format!("process {pid} has {MAX_LEASES_PER_OWNER} leases, as many as one process may have"),
+                format!("process {pid} has {max_leases} leases, as many as one process may have"),
             )
             .suggest("release a lease before asking for another one"),
         }
@@ -202,6 +197,34 @@ pub(super) fn no_service_type() -> Fault {
         .suggest("send a `service_type`, such as `dev` or `api`")
 }
 
+impl From<Exhausted> for Fault {
+    fn from(exhausted: Exhausted) -> Self {
+        let Exhausted {
+            service_type,
+            range,
+            holders,
+            share,
+        } = exhausted;
+        let (first, last) = (range.start(), range.end());
+        let kept = share.map_or_else(String::new, |limit| {
+            format!(": one client may have {limit} of its ports, the rest is kept for others")
+        });
+        let error = format!(
+            "No available ports in range {first}-{last} for service type {service_type}{kept}"
+        );
+        Self::new(StatusCode::BAD_REQUEST, ErrorCode::RangeExhausted, error)
+            .suggest(release_one(&holders))
+            .about(ErrorContext {
+                category: "RESOURCE".to_owned(),
+                severity: "high".to_owned(),
+                service_type: Some(service_type),
+                port_range: Some(format!("{first}-{last}")),
+                allocated_ports: holders.into_iter().map(|(port, _)| port).collect(),
+                ..ErrorContext::default()
+            })
+    }
+}
+
 /// The answer to a request that got a port.
 pub(super) fn allocated(
     request: &AllocateRequest,
@@ -229,7 +252,14 @@ pub(super) fn allocated(
         heartbeat_seconds: (owns && granted.needs_heartbeats).then_some(HEARTBEAT_SECONDS),
         existing: grant.existing,
         new_range: granted.new_range,
-        dry_run: None,
+        dry_run: request.dry_run.then(|| DryRun {
+            dry_run: true,
+            service_type: service_type.clone(),
+            service_name: request
+                .service_name
+                .clone()
+                .unwrap_or_else(|| "unnamed-service".to_owned()),
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One handler an endpoint: read, ask the authority, answer. A file for each group of endpoints.
 
 mod config;
+mod instances;
 mod leases;
 mod observation;
 mod status;
@@ -38,6 +39,7 @@ pub(crate) fn router(context: Context) -> Router {
     guarded(
         Router::new()
             .merge(config::routes())
+            .merge(instances::routes())
             .merge(leases::routes())
             .merge(observation::routes())
             .merge(status::routes())
@@ -101,6 +103,16 @@ async fn guard(mut request: Request, next: Next) -> Response {
             error!(%panic, "a request panicked");
             Fault::internal("the daemon has a bug; its log says more").into_response()
         }
+    }
+}
+
+/// As [`parse`]; no body is an empty object.
+fn parse_or_default<T: DeserializeOwned + Default>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Fault> {
+    match body {
+        Ok(body) if body.trim_ascii().is_empty() => Ok(T::default()),
+        body => parse(body),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use styxy_daemon::{Config, DaemonError, Ended, LogTarget, Paths, run_until};
 
-use crate::harness::{Daemon, Process, ask, config, fresh_port, home, lock_id, mode};
+use crate::harness::{Daemon, Process, ask, config, eventually, fresh_port, home, lock_id, mode};
 
 #[test]
 fn everything_is_for_its_owner_alone() {
@@ -61,6 +61,10 @@ fn of_many_daemons_that_start_at_once_exactly_one_serves() {
         .collect();
     daemons[0].allocate(&ask("dev"));
     assert!(daemons.iter().all(|daemon| daemon.leases().len() == 1));
+    // One that is so slow that the first has been stopped would win a race of its own.
+    eventually("all others have lost", || {
+        daemons.iter().filter(|daemon| daemon.has_ended()).count() == 19
+    });
     let ended: Vec<_> = daemons.into_iter().map(Daemon::stop).collect();
     let serving = ended
         .iter()

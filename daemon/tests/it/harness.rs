@@ -69,6 +69,11 @@ impl Daemon {
         self.wait()
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn wait(&mut self) -> Ended {
         let thread = self.thread.take().expect("joined once");

@@ -66,6 +66,16 @@ fn a_request_says_what_the_wish_is() {
 }
 
 #[test]
+fn a_name_has_only_characters_that_the_daemon_takes() {
+    for (name, sent) in [
+        ("@shop/web:dev+1.0_a", "@shop/web:dev+1.0_a"),
+        ("my app (new) é\u{1b}", "my-app--new----"),
+    ] {
+        assert_eq!(service_name(name), sent);
+    }
+}
+
+#[test]
 fn only_one_port_will_do_for_a_strict_wish_asked_for_or_not() {
     for (asked, preferred) in [(None, 5173), (Some(port(4000)), 4000)] {
         let wish = Wish {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use styxy_protocol::ServiceType;
 
 use super::*;
+use crate::allocator::Client;
 use crate::allocator::{Hold, LeaseId};
 
 fn port(number: u16) -> Port {
@@ -71,6 +72,9 @@ fn lease(service_type: &str) -> Lease {
         project_path: None,
         package_dir: None,
         command: None,
+        client: Client::Unknown,
+        listened: false,
+        user_agent: None,
     }
 }
 

@@ -17,7 +17,7 @@ async fn status(State(context): State<Context>) -> Json<StatusResponse> {
         status: "running".to_owned(),
         uptime: health.uptime.as_secs_f64(),
         allocations: health.leases,
-        instances: 0,
+        instances: health.instances,
         memory: Memory::default(),
         pid: std::process::id(),
         protocol: context.build.protocol,
@@ -25,6 +25,6 @@ async fn status(State(context): State<Context>) -> Json<StatusResponse> {
         tcp_port: None,
         degraded: health.degraded,
         config_problem: health.config_problem,
-        recovery: Vec::new(),
+        recovery: health.recovery,
     })
 }
