@@ -8,6 +8,7 @@ use crate::{Port, ServiceType};
 
 /// Answer of `GET /check/{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckResponse {
     /// The port.
     pub port: Port,
@@ -24,6 +25,7 @@ pub struct CheckResponse {
 
 /// A listening socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SystemUsage {
     /// The port.
     pub port: Port,
@@ -41,6 +43,7 @@ pub struct SystemUsage {
 
 /// The process behind a socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PortProcess {
     /// Name of its program, at most 15 bytes (`/proc/PID/comm`).
     pub name: String,
@@ -53,6 +56,7 @@ pub struct PortProcess {
 
 /// Answer of `GET /scan`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScanResponse {
     /// As `start-end`.
     pub scan_range: String,
@@ -62,6 +66,7 @@ pub struct ScanResponse {
 
 /// A port that is leased or in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScannedPort {
     /// The port.
     pub port: Port,
@@ -73,6 +78,7 @@ pub struct ScannedPort {
 
 /// Answer of `GET /observe/{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObserveResponse {
     /// The port.
     pub port: Port,
@@ -88,6 +94,7 @@ pub struct ObserveResponse {
 
 /// Who listens on a port, and what that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Observation {
     /// The port.
     pub port: Port,
@@ -122,6 +129,7 @@ pub struct Observation {
 
 /// Answer of `GET /observe/all`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservationsResponse {
     /// How many ports are listened on.
     pub total: usize,
@@ -133,6 +141,7 @@ pub struct ObservationsResponse {
 
 /// Answer of `GET /observation-stats`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservationStatsResponse {
     /// The counts.
     pub stats: ObservationStats,
@@ -142,6 +151,7 @@ pub struct ObservationStatsResponse {
 
 /// Listening ports, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservationStats {
     /// All.
     pub total_ports: usize,
@@ -155,6 +165,7 @@ pub struct ObservationStats {
 
 /// Answer of `GET /suggest/{type}`: what the allocator would give, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SuggestResponse {
     /// Kind of service; a type that is not known counts as `dev`.
     pub service_type: ServiceType,
