@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use styxy_protocol::Port;
 use styxy_protocol::api::{AllocateRequest, Allocation, Conflict, Holder, ListenerReport};
+use styxy_protocol::{Port, ServiceType};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::{info, warn};
@@ -23,6 +23,7 @@ use crate::allocator::{
 use crate::census::{Depth, Walker};
 use crate::journal::{Journal, Loaded};
 use crate::kernel::{self, Pidfd};
+use crate::metrics::Metrics;
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::settings::Settings;
 use crate::timers;
@@ -40,6 +41,7 @@ pub(crate) struct Authority {
     maps: Walker,
     started: Duration,
     deadline_moved: Notify,
+    metrics: Arc<Metrics>,
     /// daemon --number of leases--> idle timer
     lease_count_tx: watch::Sender<usize>,
 }
@@ -91,11 +93,19 @@ pub(crate) struct Health {
     pub(crate) leases: usize,
     /// Why nothing is being saved, if so.
     pub(crate) degraded: Option<String>,
+    /// Number of service types.
+    pub(crate) service_types: usize,
 }
 
 impl Authority {
     /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(loaded: Loaded, sessions: PathBuf, settings: &Settings) -> Arc<Self> {
+    pub(crate) fn new(
+        loaded: Loaded,
+        sessions: PathBuf,
+        settings: &Settings,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        metrics.state_loads.inc();
         for remark in &loaded.remarks {
             warn!("{remark}");
         }
@@ -116,6 +126,7 @@ impl Authority {
             maps: Walker::start(Depth::Maps),
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
+            metrics,
             lease_count_tx: watch::Sender::new(0),
         };
         let mut core = authority.lock();
@@ -142,6 +153,9 @@ impl Authority {
         let decided = self.decide(request, id, owner);
         match decided {
             Ok(mut grant) => {
+                if grant.id == Some(id) {
+                    self.metrics.allocated(&request.service_type);
+                }
                 if let (Some(pidfd), true) = (pidfd, grant.id == Some(id)) {
                     self.watch(id, pidfd);
                 }
@@ -219,6 +233,14 @@ impl Authority {
         }
     }
 
+    /// Whose lease this port belongs to.
+    pub(crate) fn leaseholder(&self, port: Port) -> Option<Holder> {
+        let core = self.lock();
+        let mut leases = core.allocator.leases();
+        let lease = leases.find(|lease| lease.ports().any(|it| it == port))?;
+        Some(crate::allocator::holder(lease))
+    }
+
     /// Every lease and what of it listens now.
     pub(crate) fn allocations(&self) -> Vec<Allocation> {
         let listening = kernel::listening().unwrap_or_default();
@@ -233,6 +255,7 @@ impl Authority {
             uptime: kernel::boot_time().saturating_sub(self.started),
             leases: core.allocator.len(),
             degraded: core.journal.degraded().map(str::to_owned),
+            service_types: core.allocator.types().iter().count(),
         }
     }
 
@@ -246,7 +269,10 @@ impl Authority {
         {
             for record in core.allocator.expire(now, &listening_view()) {
                 match record {
-                    Record::Ended(id) => self.end(&mut core, id, record),
+                    Record::Ended(id) => {
+                        self.metrics.stale_cleaned.inc();
+                        self.end(&mut core, id, record);
+                    }
                     renewed => self.commit(&mut core, &[renewed]),
                 }
             }
@@ -282,11 +308,24 @@ impl Authority {
             boot: &self.boot,
             now: kernel::boot_time(),
             wall: kernel::wall_clock(),
-            is_free: &kernel::port_is_free,
+            is_free: &|port| self.is_free(port, &request.service_type),
         };
         let grant = core.allocator.allocate(request, &applicant)?;
         self.commit(&mut core, &grant.records);
         Ok(grant)
+    }
+
+    /// Asks the kernel about a port that no lease has.
+    fn is_free(&self, port: Port, service_type: &ServiceType) -> bool {
+        let start = kernel::boot_time();
+        let is_free = kernel::port_is_free(port);
+        let duration = kernel::boot_time().saturating_sub(start);
+        self.metrics.port_check_duration.observe(duration);
+        self.metrics.port_checked(is_free);
+        if !is_free {
+            self.metrics.conflict(service_type);
+        }
+        is_free
     }
 
     /// Ends this lease when its owner does.
@@ -326,12 +365,19 @@ impl Authority {
         let deadline = core.allocator.next_deadline();
         for record in records {
             core.allocator.apply(record);
+            if matches!(record, Record::Ended(_)) {
+                self.metrics.released.inc();
+            }
         }
         let was_degraded = core.journal.degraded().is_some();
         let Core {
             allocator, journal, ..
         } = core;
         journal.append(records, kernel::boot_time(), || allocator.snapshot());
+        match journal.degraded() {
+            None => self.metrics.state_saves.inc(),
+            Some(_) => self.metrics.state_save_errors.inc(),
+        };
         if let (Some(reason), false) = (journal.degraded(), was_degraded) {
             warn!("leases are not being saved: {reason}");
         }

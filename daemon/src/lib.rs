@@ -11,6 +11,7 @@ mod census;
 mod journal;
 pub mod kernel;
 mod log;
+mod metrics;
 mod owner;
 mod place;
 pub mod placement;
@@ -19,6 +20,7 @@ pub mod service_types;
 pub mod settings;
 mod startup;
 mod timers;
+mod token;
 mod tree;
 
 use std::io;
@@ -26,6 +28,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use styxy_protocol::Port;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for walks of `/proc`; they exist only while there is something to walk for.
@@ -44,7 +47,7 @@ pub const LEASE_VARIABLE: &str = "STYXY_LEASE";
 pub struct Paths {
     /// Holds `sock`, `lock`, `pid` and the session directories under `s/`. Created 0700 if missing.
     pub runtime_dir: PathBuf,
-    /// Holds `journal`. Created 0700 if missing; where that fails the daemon serves from memory.
+    /// Holds `journal` and `auth.token`. Created 0700 if missing; where that fails the daemon serves from memory.
     pub state_dir: PathBuf,
 }
 
@@ -67,6 +70,11 @@ impl Paths {
     /// The session directories, one a lease, named by its id.
     pub fn sessions(&self) -> PathBuf {
         self.runtime_dir.join("s")
+    }
+
+    /// The secret that clients of the loopback port show. Made when that is first opened.
+    pub fn token(&self) -> PathBuf {
+        self.state_dir.join("auth.token")
     }
 
     /// What the daemon remembers across restarts.
@@ -100,9 +108,12 @@ pub struct Config {
     pub version: &'static str,
     /// Exit after this long without a lease; `None` is never.
     pub idle_exit: Option<Duration>,
+    /// Serve the API on this port of 127.0.0.1 beside the socket, or do not start. `None`: only if the settings name
+    /// one.
+    pub tcp_port: Option<Port>,
     /// Where to log.
     pub log: LogTarget,
-    /// Called once, when the socket accepts connections.
+    /// Called once, when the socket, and the port if there is one, accept connections.
     pub on_ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -154,6 +165,14 @@ pub enum DaemonError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The port that was asked for by name cannot be served.
+    #[error("cannot serve the API on port {port}: {reason}")]
+    Port {
+        /// The port.
+        port: Port,
+        /// Why not.
+        reason: String,
     },
     /// The event loop or its signal handlers cannot be set up.
     #[error("cannot start the event loop")]

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -16,14 +17,16 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
+use styxy_protocol::Port;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::authority::Authority;
 use crate::journal::{Journal, Loaded};
+use crate::metrics::Metrics;
 use crate::place::Place;
-use crate::server::{self, Context};
+use crate::server::{self, Context, Doors};
 use crate::settings::Settings;
 use crate::{Config, DaemonError, Ended, LogTarget, Paths, log, timers};
 
@@ -51,7 +54,13 @@ pub(crate) async fn serve(
     }
     // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
     let (journal, journal_lock) = open_journal(paths).await;
-    let authority = Authority::new(journal, paths.sessions(), &Settings::default());
+    let settings = Arc::new(Settings::default());
+    let metrics = Arc::new(Metrics::default());
+    metrics.daemon_starts.inc();
+    let authority = Authority::new(journal, paths.sessions(), &settings, Arc::clone(&metrics));
+    let (doors, listener_rx) = Doors::new(paths.token());
+    let doors = Arc::new(doors);
+    open_port(&doors, config.tcp_port, &settings, &authority).await?;
     let socket_failed = |source| DaemonError::Socket {
         path: paths.socket(),
         source,
@@ -64,11 +73,16 @@ pub(crate) async fn serve(
     let (stop_tx, stop_rx) = watch::channel(());
     let context = Context {
         authority: authority.clone(),
+        doors: Arc::clone(&doors),
+        metrics,
+        settings,
         version: config.version,
     };
+    doors.open_socket(listener);
     let uid = nix::unistd::geteuid().as_raw();
     let server = tokio::spawn(server::serve(
-        listener,
+        listener_rx,
+        Arc::clone(&doors),
         server::router(context),
         uid,
         stop_rx,
@@ -79,7 +93,7 @@ pub(crate) async fn serve(
 
     let ended = tokio::select! {
         () = stop => Ended::Stopped,
-        () = timers::idle(config.idle_exit, authority.lease_count()) => Ended::Idle,
+        () = timers::idle(config.idle_exit, authority.lease_count(), doors.port_changes()) => Ended::Idle,
         () = place.lost() => Ended::Displaced,
     };
     info!(?ended, "stopping");
@@ -95,6 +109,30 @@ pub(crate) async fn serve(
     drop(journal_lock);
     drop(lock);
     Ok(ended)
+}
+
+/// Opens the loopback port. One that was asked for by name has to be it; without one that the settings name, the
+/// daemon serves the socket all the same.
+async fn open_port(
+    doors: &Doors,
+    by_name: Option<Port>,
+    settings: &Settings,
+    authority: &Authority,
+) -> Result<(), DaemonError> {
+    let Some(port) = by_name.or(settings.listen_port) else {
+        return Ok(());
+    };
+    match doors.open_port(port, authority).await {
+        Err(error) if by_name.is_some() => {
+            let reason = error.to_string();
+            Err(DaemonError::Port { port, reason })
+        }
+        Err(error) => {
+            doors.leave_closed(&error);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// The journal, if no other daemon of this home has it, and the right to write it. A daemon that has been displaced

@@ -1,6 +1,8 @@
 //! One handler an endpoint: read, ask the authority, answer. A file for each group of endpoints.
 
+mod control;
 mod leases;
+mod metrics;
 mod status;
 
 use std::sync::Arc;
@@ -9,22 +11,30 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use serde::de::DeserializeOwned;
-use styxy_protocol::api::ErrorCode;
+use styxy_protocol::api::{self, ErrorCode};
 use tracing::error;
 
 use super::answers::Fault;
-use super::{MAX_BODY, PATIENCE};
+use super::{Doors, MAX_BODY, PATIENCE};
 use crate::authority::Authority;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
 
 /// What every handler gets.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     /// The state.
     pub(crate) authority: Arc<Authority>,
+    /// The ways in.
+    pub(crate) doors: Arc<Doors>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// The configuration in force.
+    pub(crate) settings: Arc<Settings>,
     /// Version of styxy.
     pub(crate) version: &'static str,
 }
@@ -34,6 +44,8 @@ pub(crate) fn router(context: Context) -> Router {
     guarded(
         Router::new()
             .merge(leases::routes())
+            .merge(control::routes())
+            .merge(metrics::routes())
             .merge(status::routes())
             .with_state(context),
     )
@@ -42,10 +54,16 @@ pub(crate) fn router(context: Context) -> Router {
 /// Limits, and JSON for what no handler answers.
 pub(super) fn guarded(router: Router) -> Router {
     router
-        .fallback(async || Fault::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, "no such path"))
-        .method_not_allowed_fallback(async || {
+        .fallback(async |uri: Uri| {
+            let error = format!("no such path: {}", uri.path());
+            Fault::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, error)
+                .suggest(format!("`GET {}` lists what there is", api::OPENAPI))
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             let status = StatusCode::METHOD_NOT_ALLOWED;
-            Fault::new(status, ErrorCode::NotFound, "no such method for this path")
+            let error = format!("no such method for this path: {method} {}", uri.path());
+            Fault::new(status, ErrorCode::NotFound, error)
+                .suggest("the header `Allow` of this answer lists those that there are")
         })
         .layer(from_fn(guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -71,9 +89,17 @@ async fn guard(request: Request, next: Next) -> Response {
 
 fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Fault> {
     let body = body.map_err(|rejection| {
-        let error = rejection.body_text();
-        Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let error = format!("the body has more than {MAX_BODY} bytes");
+            Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+                .suggest("send less: texts about a service are short")
+        } else {
+            let error = rejection.body_text();
+            Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+        }
     })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Fault::invalid(format!("the body is not what was expected: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        Fault::invalid(format!("the body is not what was expected: {error}"))
+            .suggest(format!("`GET {}` says what each request has", api::OPENAPI))
+    })
 }

@@ -137,6 +137,7 @@ pub(crate) fn config(paths: &Paths) -> Config {
         paths: paths.clone(),
         version: "0.0.0-test",
         idle_exit: None,
+        tcp_port: None,
         log: LogTarget::Discard,
         on_ready: Box::new(|| {}),
     }

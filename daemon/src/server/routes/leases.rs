@@ -14,7 +14,8 @@ use tracing::info;
 
 use super::{Context, parse};
 use crate::allocator::{LeaseId, ReportRefusal};
-use crate::authority::Released;
+use crate::authority::{Granted, Released};
+use crate::kernel;
 use crate::owner::Peer;
 use crate::server::answers::{self, Fault};
 
@@ -37,13 +38,29 @@ async fn allocate(
     Extension(peer): Extension<Peer>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AllocateResponse>, Fault> {
-    let mut request: AllocateRequest = parse(body)?;
-    check(&mut request)?;
-    let granted = context.authority.allocate(&request, peer).await?;
+    let start = kernel::boot_time();
+    let granted = lease(&context, peer, body).await;
+    let duration = kernel::boot_time().saturating_sub(start);
+    context.metrics.allocation_duration.observe(duration);
+    if granted.is_err() {
+        context.metrics.allocation_errors.inc();
+    }
+    let (request, granted) = granted?;
     if let Some(conflict) = &granted.grant.conflict {
         info!(holder = ?answers::conflict_line(conflict), "conflict");
     }
     Ok(Json(answers::allocated(&request, granted)))
+}
+
+async fn lease(
+    context: &Context,
+    peer: Peer,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(AllocateRequest, Granted), Fault> {
+    let mut request: AllocateRequest = parse(body)?;
+    check(&mut request)?;
+    let granted = context.authority.allocate(&request, peer).await?;
+    Ok((request, granted))
 }
 
 async fn release(
