@@ -167,13 +167,8 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The port that was asked for by name cannot be served.
-    #[error("cannot serve the API on port {port}: {reason}")]
-    Port {
-        /// The port.
-        port: Port,
-        /// Why not.
-        reason: String,
-    },
+    #[error("cannot serve the API: {0}")]
+    Port(String),
     /// The event loop or its signal handlers cannot be set up.
     #[error("cannot start the event loop")]
     EventLoop(#[source] io::Error),

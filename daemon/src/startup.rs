@@ -123,10 +123,7 @@ async fn open_port(
         return Ok(());
     };
     match doors.open_port(port, authority).await {
-        Err(error) if by_name.is_some() => {
-            let reason = error.to_string();
-            Err(DaemonError::Port { port, reason })
-        }
+        Err(error) if by_name.is_some() => Err(DaemonError::Port(error.to_string())),
         Err(error) => {
             doors.leave_closed(&error);
             Ok(())

@@ -4,13 +4,13 @@
 //! nobody else can have.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener as StdTcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use styxy_protocol::Port;
 use styxy_protocol::api::Holder;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
@@ -19,6 +19,9 @@ use crate::authority::Authority;
 use crate::kernel;
 use crate::token::{Token, TokenError};
 use crate::tree;
+
+/// How many clients may wait at the port, as at the socket.
+const BACKLOG: u32 = 1024;
 
 /// Something that accepts connections.
 #[derive(Debug)]
@@ -102,7 +105,6 @@ impl Doors {
         if let Some(holder) = authority.leaseholder(port) {
             return Err(DoorError::Taken { port, holder });
         }
-        let token = Token::load(&self.token_path)?;
         let listener = match bind(port) {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -111,7 +113,7 @@ impl Doors {
             }
             Err(source) => return Err(DoorError::Bind { port, source }),
         };
-        *lock(&self.token) = Some(token);
+        *lock(&self.token) = Some(Token::load(&self.token_path)?);
         *lock(&self.problem) = None;
         self.listener_tx.send(Listener::Port(listener, port)).ok();
         self.port_tx.send_replace(Some(port));
@@ -167,9 +169,11 @@ fn bind(port: Port) -> io::Result<TcpListener> {
     if !kernel::probe(port)? {
         return Err(io::ErrorKind::AddrInUse.into());
     }
-    let listener = StdTcpListener::bind((Ipv4Addr::LOCALHOST, port.get()))?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    let socket = TcpSocket::new_v4()?;
+    // Connections of an earlier daemon that linger do not count.
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port.get()).into())?;
+    socket.listen(BACKLOG)
 }
 
 /// Who has this port that nobody leases.

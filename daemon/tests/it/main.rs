@@ -4,3 +4,6 @@ mod api;
 mod files;
 mod harness;
 mod life;
+mod metrics;
+mod openapi;
+mod security;

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use styxy_daemon::{Config, Ended, LogTarget, Paths};
+use styxy_protocol::Port;
 use styxy_protocol::api::{self, StatusResponse};
 
 use crate::background::{self, StartedBy};
@@ -42,17 +43,18 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
 
 fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
-    let socket = places.socket();
+    let (socket, port) = (places.socket(), args.port);
     let config = config(
         places,
         args,
         LogTarget::Stderr,
         Box::new(move || {
             output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
+            print_address(port);
         }),
     );
     match styxy_daemon::run(config) {
-        Ok(Ended::LostTheRace) => already_running(places),
+        Ok(Ended::LostTheRace) => already_running(places, args.port),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
         Err(error) => super::failed(&with_causes(&error)),
     }
@@ -89,12 +91,14 @@ fn config(
         },
         version: env!("CARGO_PKG_VERSION"),
         idle_exit: args.idle_exit.map(Duration::from_secs),
+        tcp_port: args.port,
         log,
         on_ready,
     }
 }
 
-fn already_running(places: &Places) -> ExitCode {
+/// What there is to say where a daemon serves already. A port that was asked for is opened by that one.
+fn already_running(places: &Places, port: Option<Port>) -> ExitCode {
     match ask(&places.socket()) {
         Ok(status) => output::print(&format!(
             "Styxy daemon is already running (PID: {})\n",
@@ -102,14 +106,38 @@ fn already_running(places: &Places) -> ExitCode {
         )),
         Err(_) => output::print("Styxy daemon is already running\n"),
     }
-    ExitCode::SUCCESS
+    open_port(places, port)
+}
+
+/// Makes the running daemon serve on this port, if one was asked for and it does not do so yet.
+fn open_port(places: &Places, port: Option<Port>) -> ExitCode {
+    let Some(port) = port else {
+        return ExitCode::SUCCESS;
+    };
+    match Client::new(places.socket()).listen(port) {
+        Ok(_) => {
+            print_address(Some(port));
+            ExitCode::SUCCESS
+        }
+        Err(error) => super::failed(&error),
+    }
+}
+
+fn print_address(port: Option<Port>) {
+    if let Some(port) = port {
+        output::print(&format!("Styxy daemon serves http://127.0.0.1:{port}\n"));
+    }
 }
 
 fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     if Client::new(places.socket()).is_reachable() {
-        return already_running(places);
+        return already_running(places, args.port);
     }
-    if let Err(error) = background::start(context, places, StartedBy::User(args.idle_exit)) {
+    let by = StartedBy::User {
+        idle_exit: args.idle_exit,
+        port: args.port,
+    };
+    if let Err(error) = background::start(context, places, by) {
         return super::failed(&error);
     }
     match ask(&places.socket()) {
@@ -118,7 +146,8 @@ fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) ->
                 "Daemon started in background (PID: {})\n",
                 status.pid
             ));
-            ExitCode::SUCCESS
+            // It may have been somebody else who started it in this moment.
+            open_port(places, args.port)
         }
         Err(error) => super::failed(&error),
     }
