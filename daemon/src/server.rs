@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use crate::kernel;
 use crate::owner::Peer;
 use crate::timers;
 use answers::Fault;
@@ -49,6 +50,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 16 * 1024;
 /// How long the accept loop waits when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long nothing more is said about that.
+const REMINDER: Duration = Duration::from_mins(1);
 /// How long requests that are being answered may take when the daemon stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -106,7 +109,7 @@ enum Client {
 
 async fn serve_door(listener: Listener, mut guard: Guard) {
     let crowd = Crowd::new(connection_limit());
-    let mut is_failing = false;
+    let mut quiet_until = Duration::ZERO;
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener) => accepted,
@@ -114,7 +117,6 @@ async fn serve_door(listener: Listener, mut guard: Guard) {
         };
         match accepted {
             Ok(stream) => {
-                is_failing = false;
                 let slot = tokio::select! {
                     slot = crowd.room() => slot,
                     _ = guard.stop.changed() => break,
@@ -122,12 +124,18 @@ async fn serve_door(listener: Listener, mut guard: Guard) {
                 tokio::spawn(serve_client(stream, crowd.admit(slot), guard.clone()));
             }
             Err(error) => {
-                // Once for each time that the descriptors run out, however long that lasts.
-                if !is_failing {
+                let now = kernel::boot_time();
+                if now >= quiet_until {
                     warn!(%error, "cannot accept");
+                    quiet_until = now + REMINDER;
                 }
-                is_failing = true;
-                timers::pause(ACCEPT_PAUSE).await;
+                // Most likely there are no descriptors left, and a client that is idle has one.
+                let pause = if crowd.make_room() {
+                    Duration::from_millis(1)
+                } else {
+                    ACCEPT_PAUSE
+                };
+                timers::pause(pause).await;
             }
         }
     }

@@ -65,13 +65,18 @@ impl Crowd {
     pub(super) async fn room(&self) -> OwnedSemaphorePermit {
         loop {
             if self.slots.available_permits() == 0 {
-                lock(&self.guests).send_away_one(now());
+                self.make_room();
             }
             let slot = Arc::clone(&self.slots).acquire_owned();
             if let Ok(Ok(slot)) = tokio::time::timeout(GRACE, slot).await {
                 return slot;
             }
         }
+    }
+
+    /// Sends the client away that has been idle for longest, if that is long enough. Whether there was one.
+    pub(super) fn make_room(&self) -> bool {
+        lock(&self.guests).send_away_one(now())
     }
 
     /// Takes a new client in.
@@ -102,8 +107,8 @@ impl Crowd {
 }
 
 impl Guests {
-    /// Tells the client that has been idle for longest to leave, if that is long enough.
-    fn send_away_one(&mut self, now: u64) {
+    /// Tells the client that has been idle for longest to leave, if that is long enough. Whether there was one.
+    fn send_away_one(&mut self, now: u64) -> bool {
         let idle_since = |activity: &Activity| activity.idle_since.load(Ordering::Relaxed);
         let longest = self
             .by_number
@@ -113,13 +118,14 @@ impl Guests {
         let grace = u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX);
         let Some((_, number)) = longest.filter(|(since, _)| since.saturating_add(grace) <= now)
         else {
-            return;
+            return false;
         };
         // Nobody is told twice.
         if let Some(activity) = self.by_number.remove(&number) {
             debug!("an idle client makes room for another one");
             activity.has_to_leave.notify_one();
         }
+        true
     }
 }
 
@@ -182,7 +188,7 @@ mod tests {
         let next = crowd.admit(crowd.room().await);
         leaves.await.unwrap();
         // The one that has just come, and the busy one, are let be.
-        lock(&crowd.guests).send_away_one(now());
+        assert!(!crowd.make_room());
         let left = lock(&crowd.guests);
         let numbers: Vec<_> = left.by_number.keys().copied().collect();
         assert_eq!(numbers, [places[0].number, next.number]);

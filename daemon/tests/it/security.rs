@@ -470,45 +470,51 @@ fn slow_clients_are_cut_off() {
 }
 
 #[test]
-fn a_daemon_that_runs_out_of_descriptors_serves_on_when_there_are_some_again() {
-    let (dir, paths) = home();
-    let mut child = Command::new("sh")
-        .args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "security::a_daemon_for_another_test"])
-        .args(["--include-ignored", "--nocapture"])
-        .env(HOME_OF_CHILD, dir.path())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut process = Process(child);
-    let port = lines
-        .find_map(|line| line.unwrap().strip_prefix("serving on ")?.parse().ok())
-        .expect("it starts");
-    let socket = paths.socket();
-    let token = fs::read_to_string(paths.token()).unwrap();
-    let client = AtPort {
-        port,
-        token: token.trim_end().to_owned(),
-    };
-    let idle: Vec<_> = (0..200)
-        .map(|_| (client.connect(), UnixStream::connect(&socket).unwrap()))
-        .collect();
-    let at_socket = || {
-        let stream = UnixStream::connect(&socket).unwrap();
-        let request = b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        Answer::of(stream, request).status
-    };
-    assert_eq!(at_socket(), 200);
-    assert_eq!(client.get("/status").status, 200);
-    let lease = client.send("POST", "/allocate", Some(&ask("dev")));
-    assert_eq!(lease.status, 200, "a port can be probed: {}", lease.text);
-    drop(idle);
-    assert_eq!((at_socket(), client.get("/status").status), (200, 200));
-    assert!(process.0.try_wait().unwrap().is_none());
-    process.kill();
+fn a_daemon_with_few_descriptors_serves_who_asks_something() {
+    // Enough for the connections that it allows itself; and too few even for those, so that accepting fails.
+    for descriptors in [64, 24] {
+        let (dir, paths) = home();
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -n $1 && shift && exec \"$@\"", "sh"])
+            .arg(descriptors.to_string())
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "security::a_daemon_for_another_test"])
+            .args(["--include-ignored", "--nocapture"])
+            .env(HOME_OF_CHILD, dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut process = Process(child);
+        let port = lines
+            .find_map(|line| line.unwrap().strip_prefix("serving on ")?.parse().ok())
+            .expect("it starts");
+        let socket = paths.socket();
+        let token = fs::read_to_string(paths.token()).unwrap();
+        let client = AtPort {
+            port,
+            token: token.trim_end().to_owned(),
+        };
+        let idle: Vec<_> = (0..100)
+            .map(|_| (client.connect(), UnixStream::connect(&socket).unwrap()))
+            .collect();
+        let at_socket = || {
+            let stream = UnixStream::connect(&socket).unwrap();
+            let request = b"GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            Answer::of(stream, request).status
+        };
+        assert_eq!(at_socket(), 200);
+        assert_eq!(client.get("/status").status, 200);
+        drop(idle);
+        assert_eq!((at_socket(), client.get("/status").status), (200, 200));
+        eventually("a port can be probed", || {
+            let lease = client.send("POST", "/allocate", Some(&ask("dev")));
+            lease.status == 200
+        });
+        assert!(process.0.try_wait().unwrap().is_none());
+        process.kill();
+    }
 }
 
 /// Not a test: the daemon of the one above, in a process with few descriptors.
