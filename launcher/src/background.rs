@@ -94,7 +94,10 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
                 // It answers, or it lost the race to a daemon that is just starting or just ending.
                 Ok(()) => drop(fs::remove_file(&failure)),
                 Err(error) => {
-                    remember(&failure, &error);
+                    // A port that cannot be had says nothing about a daemon without one.
+                    if !matches!(by, StartedBy::User { port: Some(_), .. }) {
+                        remember(&failure, &error);
+                    }
                     return Err(error);
                 }
             }

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod daemon_port;
 mod fail_open;
 mod frameworks;
 mod harness;

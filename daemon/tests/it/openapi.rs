@@ -46,19 +46,19 @@ fn package() -> PathBuf {
 
 #[test]
 fn the_document_is_what_the_types_say() {
-    let mut expected = serde_json::to_string_pretty(&document(&endpoints())).unwrap();
-    expected.push('\n');
+    let expected = document(&endpoints());
     let path = package().join("openapi.json");
     #[expect(
         clippy::disallowed_methods,
         reason = "a person tells this test to write the document"
     )]
     if std::env::var_os(WRITE).is_some() {
-        fs::write(path, expected).unwrap();
+        fs::write(path, format!("{expected:#}\n")).unwrap();
         return;
     }
+    let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     assert!(
-        fs::read_to_string(&path).unwrap() == expected,
+        written == expected,
         "`daemon/openapi.json` is not what the types and `daemon/tests/it/openapi/endpoints.rs` say; \
          write it anew with\n  {WRITE}=1 cargo test -p styxy-daemon --test it the_document_is"
     );

@@ -42,8 +42,12 @@ fn on_a_lease(
     endpoint(method, path, summary, Answer::Json(answer)).parameter(
         "lock_id",
         "path",
-        &json!({ "type": "string", "format": "uuid" }),
-        "The lease's identifier.",
+        &json!({ "type": "string" }),
+        if method == "DELETE" {
+            "The lease's identifier (a UUID), or its port."
+        } else {
+            "The lease's identifier (a UUID)."
+        },
     )
 }
 
