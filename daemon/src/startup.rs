@@ -228,3 +228,48 @@ fn write_pid(paths: &Paths) {
         warn!(%error, "cannot write the pid file");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_has_to_be_it_only_when_it_was_asked_for_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            runtime_dir: dir.path().to_owned(),
+            state_dir: dir.path().to_owned(),
+        };
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Port::new(held.local_addr().unwrap().port()).unwrap();
+        let settings = Settings {
+            listen_port: Some(port),
+            ..Settings::default()
+        };
+        let journal = Journal::open(&paths.journal());
+        let authority = Authority::new(journal, paths.sessions(), &settings, Arc::default());
+        let (doors, _listener_rx) = Doors::new(paths.token());
+
+        let by_name = open_port(&doors, Some(port), &settings, &authority).await;
+        let Err(DaemonError::Port(reason)) = by_name else {
+            panic!("{by_name:?}");
+        };
+        assert!(reason.contains("is in use by"), "{reason}");
+        assert_eq!(doors.problem(), None);
+
+        open_port(&doors, None, &settings, &authority)
+            .await
+            .unwrap();
+        let problem = doors.problem().unwrap();
+        assert!(problem.contains(&reason), "{problem}");
+        assert_eq!(doors.port(), None);
+
+        drop(held);
+        open_port(&doors, None, &settings, &authority)
+            .await
+            .unwrap();
+        assert_eq!((doors.port(), doors.problem()), (Some(port), None));
+    }
+}

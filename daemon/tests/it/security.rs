@@ -208,6 +208,50 @@ fn a_body_is_json_and_says_so_and_there_are_no_other_protocols() {
 }
 
 #[test]
+fn odd_requests_are_refused_and_end_nothing() {
+    let (_dir, paths) = home();
+    let daemon = Daemon::start(&paths);
+    let client = daemon.open_port();
+    for path in [
+        "*",
+        "//evil.example/allocations",
+        "/allocations/",
+        "/allocations/../status/..",
+        "/allocate/%00",
+        "/allocate/%2e%2e%2fstatus",
+        "/%ff",
+        "/status%2f",
+    ] {
+        for method in ["GET", "DELETE", "OPTIONS", "TRACE", "PATCH", "FOO"] {
+            let answer = client.send(method, path, None);
+            assert!(
+                (400..500).contains(&answer.status),
+                "{method} {path}: {}",
+                answer.head
+            );
+            code(&answer);
+        }
+    }
+    // What is not HTTP is not answered in JSON, but not with a page either.
+    for rubbish in [
+        "GET\r\n\r\n",
+        "\x16\x03\x01\x02\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+    ] {
+        let answer = Answer::of(client.connect(), rubbish.as_bytes());
+        assert_eq!(
+            (answer.status, answer.text.as_str()),
+            (400, ""),
+            "{rubbish:?}"
+        );
+    }
+    let endless = format!("GET /status HTTP/1.1\r\nx: {}", "y".repeat(64 * 1024));
+    let answer = Answer::of(client.connect(), endless.as_bytes());
+    assert_eq!((answer.status, answer.text.as_str()), (431, ""));
+    assert_eq!(client.get("/status").status, 200);
+}
+
+#[test]
 fn a_lease_made_at_the_port_hangs_on_the_process_that_was_named() {
     let (_dir, paths) = home();
     let daemon = Daemon::start(&paths);

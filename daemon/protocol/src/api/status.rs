@@ -30,7 +30,7 @@ pub struct StatusResponse {
     /// The loopback port that the API is served on beside the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_port: Option<Port>,
-    /// Why its state is not being saved, if so.
+    /// Why its state is not being saved, or the API is not served on the port that the configuration names, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
     /// What is wrong with the configuration, if something is: what it says is not in force then.
