@@ -35,6 +35,7 @@ use crate::audit::Audit;
 use crate::census::{Census, Depth, Walker};
 use crate::journal::{Entry, Loaded};
 use crate::kernel::{self, Pidfd};
+use crate::metrics::Metrics;
 use crate::observation::Sight;
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::ranges::NoRange;
@@ -62,6 +63,7 @@ pub(crate) struct Authority {
     started: Duration,
     deadline_moved: Notify,
     audit: Audit,
+    metrics: Arc<Metrics>,
     /// daemon --number of leases and instances--> idle timer
     use_count_tx: watch::Sender<usize>,
     /// What was found and mended at the start.
@@ -126,6 +128,8 @@ pub(crate) struct Health {
     pub(crate) degraded: Option<String>,
     /// What is wrong with the configuration.
     pub(crate) config_problem: Option<String>,
+    /// Number of service types.
+    pub(crate) service_types: usize,
 }
 
 impl Authority {
@@ -136,8 +140,10 @@ impl Authority {
         sessions: PathBuf,
         configuration: Configuration,
         audit: Audit,
+        metrics: Arc<Metrics>,
         classify: Classify,
     ) -> Arc<Self> {
+        metrics.state_loads.inc();
         let boot = kernel::boot_id();
         let seed = random_bits().map_or(0, |bits| (bits & 0xffff) as u16);
         let types = configuration.settings().types;
@@ -156,6 +162,7 @@ impl Authority {
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
             audit,
+            metrics,
             use_count_tx: watch::Sender::new(uses),
             recovery,
         })
@@ -182,11 +189,14 @@ impl Authority {
                 boot: &self.boot,
                 now: kernel::boot_time(),
                 wall: kernel::wall_clock(),
-                is_free: &kernel::port_is_free,
+                is_free: &|port| self.is_free(port, &request.service_type),
             },
         );
         match decided {
             Ok((mut grant, new_range)) => {
+                if grant.id == Some(id) {
+                    self.metrics.allocated(&request.service_type);
+                }
                 if let (Some(pidfd), true) = (pidfd, grant.id == Some(id)) {
                     self.watch(id, pidfd);
                 }
@@ -267,6 +277,14 @@ impl Authority {
         }
     }
 
+    /// Whose lease this port belongs to.
+    pub(crate) fn leaseholder(&self, port: Port) -> Option<Holder> {
+        let core = self.lock();
+        let mut leases = core.allocator.leases();
+        let lease = leases.find(|lease| lease.ports().any(|it| it == port))?;
+        Some(crate::allocator::holder(lease))
+    }
+
     /// Every lease and what of it listens now.
     pub(crate) fn allocations(&self) -> Vec<Allocation> {
         let listening = own_listeners().unwrap_or_default();
@@ -288,6 +306,7 @@ impl Authority {
                 .map(str::to_owned)
                 .or_else(|| core.configuration.degraded()),
             config_problem: core.configuration.problem().map(ToString::to_string),
+            service_types: core.allocator.types().iter().count(),
         }
     }
 
@@ -328,6 +347,19 @@ impl Authority {
         };
         self.commit(&mut core, &decided.0.records);
         Ok(decided)
+    }
+
+    /// Asks the kernel about a port that no lease has.
+    fn is_free(&self, port: Port, service_type: &ServiceType) -> bool {
+        let start = kernel::boot_time();
+        let is_free = kernel::port_is_free(port);
+        let duration = kernel::boot_time().saturating_sub(start);
+        self.metrics.port_check_duration.observe(duration);
+        self.metrics.port_checked(is_free);
+        if !is_free {
+            self.metrics.conflict(service_type);
+        }
+        is_free
     }
 
     /// Ends this lease when its owner does.
@@ -373,6 +405,14 @@ impl Authority {
         let deadline = core.next_deadline();
         let was_degraded = core.journal.degraded().is_some();
         core.write(entries);
+        let ended = entries
+            .iter()
+            .filter(|entry| matches!(entry, Entry::Lease(Record::Ended(_))));
+        self.metrics.released.inc_by(ended.count() as u64);
+        match core.journal.degraded() {
+            None => self.metrics.state_saves.inc(),
+            Some(_) => self.metrics.state_save_errors.inc(),
+        };
         if let (Some(reason), false) = (core.journal.degraded(), was_degraded) {
             warn!("leases are not being saved: {reason}");
         }

@@ -1,10 +1,12 @@
 //! What the kernel says about ports and processes: a thin layer over sockets, `sock_diag`, pidfds and `/proc`.
 //!
-//! Nothing here remembers anything or decides anything, and nothing blocks. Calls cost microseconds, except
-//! those that say that they walk `/proc`, which cost milliseconds and belong on a blocking thread.
+//! Nothing here decides anything, nothing blocks, and nothing is remembered but how often the list of sockets could not
+//! be had. Calls cost microseconds, except those that say that they walk `/proc`, which cost milliseconds and belong on
+//! a blocking thread.
 //! Invariant: this is the only module of the daemon with unsafe code.
 
 mod clock;
+mod own;
 mod pidfd;
 mod probe;
 mod process;
@@ -12,6 +14,7 @@ mod readiness;
 mod sock_diag;
 
 pub use clock::{boot_time, from_ticks, rfc3339, wall_clock, wall_clock_millis};
+pub use own::{memory, processor_time};
 pub use pidfd::Pidfd;
 pub use probe::{ephemeral_range, port_is_free, probe};
 pub use process::{
@@ -19,4 +22,4 @@ pub use process::{
     holders, is_directory_of, maps, name, process_identity, same_pid_namespace, session_id, uid_of,
 };
 pub(crate) use readiness::register;
-pub use sock_diag::{Socket, bound, is_listening, listening, listening_on};
+pub use sock_diag::{Socket, Tally, bound, is_listening, listening, listening_on, tally};

@@ -15,6 +15,7 @@ mod instances;
 mod journal;
 pub mod kernel;
 mod log;
+mod metrics;
 mod observation;
 mod owner;
 mod place;
@@ -25,6 +26,7 @@ pub mod service_types;
 pub mod settings;
 mod startup;
 mod timers;
+mod token;
 mod tree;
 
 use std::io;
@@ -34,7 +36,7 @@ use std::time::Duration;
 pub use styxy_protocol::api::Build;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use styxy_protocol::ServiceType;
+use styxy_protocol::{Port, ServiceType};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for walks of `/proc`; they exist only while there is something to walk for.
@@ -53,7 +55,7 @@ pub const LEASE_VARIABLE: &str = "STYXY_LEASE";
 pub struct Paths {
     /// Holds `sock`, `lock`, `pid` and the session directories under `s/`. Created 0700 if missing.
     pub runtime_dir: PathBuf,
-    /// Holds `journal`. Created 0700 if missing; where that fails the daemon serves from memory.
+    /// Holds `journal` and `auth.token`. Created 0700 if missing; where that fails the daemon serves from memory.
     pub state_dir: PathBuf,
 }
 
@@ -76,6 +78,11 @@ impl Paths {
     /// The session directories, one a lease, named by its id.
     pub fn sessions(&self) -> PathBuf {
         self.runtime_dir.join("s")
+    }
+
+    /// The secret that clients of the loopback port show. Made when that is first opened.
+    pub fn token(&self) -> PathBuf {
+        self.state_dir.join("auth.token")
     }
 
     /// What the daemon remembers across restarts.
@@ -123,11 +130,14 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// What to do with configuration files that are broken.
     pub broken_config: BrokenConfig,
-    /// Where to log.
-    pub log: LogTarget,
     /// Tells the kind of service from a running process: the daemon itself knows no tool by name.
     pub classify: Classify,
-    /// Called once, when the socket accepts connections.
+    /// Serve the API on this port of 127.0.0.1 beside the socket, or do not start. `None`: only if the settings name
+    /// one.
+    pub tcp_port: Option<Port>,
+    /// Where to log.
+    pub log: LogTarget,
+    /// Called once, when the socket, and the port if there is one, accept connections.
     pub on_ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -183,6 +193,9 @@ pub enum DaemonError {
     /// The configuration is broken, and [`BrokenConfig::Refuse`] says not to start then.
     #[error("the configuration is broken")]
     Config(#[from] config::ConfigError),
+    /// The port that was asked for by name cannot be served.
+    #[error("cannot serve the API: {0}")]
+    Port(String),
     /// The event loop or its signal handlers cannot be set up.
     #[error("cannot start the event loop")]
     EventLoop(#[source] io::Error),

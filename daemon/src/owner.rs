@@ -3,13 +3,49 @@
 use crate::allocator::{Client, Owner, OwnerKind};
 use crate::kernel::{self, Pidfd, Stat};
 
-/// The client at the other end of a connection, as the kernel vouches for it (`SO_PEERCRED`).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer {
-    /// Its user.
-    pub(crate) uid: u32,
-    /// Its pid in our pid namespace; `None` if it has none there.
-    pub(crate) pid: Option<u32>,
+/// The client at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// At the Unix socket, as the kernel vouches for it (`SO_PEERCRED`).
+    Socket {
+        /// Its user.
+        uid: u32,
+        /// Its pid in our pid namespace; `None` if it has none there.
+        pid: Option<u32>,
+    },
+    /// At the loopback port. Nothing is known about its process.
+    Port {
+        /// The user whose token it is: ours.
+        uid: u32,
+        /// Whether it has shown the token. Without it a client learns whether the daemon runs and nothing else.
+        has_token: bool,
+    },
+}
+
+impl Peer {
+    /// The user for whom the client acts.
+    fn uid(self) -> u32 {
+        match self {
+            Self::Socket { uid, .. } | Self::Port { uid, .. } => uid,
+        }
+    }
+
+    /// Its process, where the kernel tells.
+    pub(crate) fn pid(self) -> Option<u32> {
+        match self {
+            Self::Socket { pid, .. } => pid,
+            Self::Port { .. } => None,
+        }
+    }
+
+    /// Whether the number that the client has for a process is ours.
+    fn counts_pids_as_we_do(self) -> bool {
+        match self {
+            Self::Socket { pid, .. } => pid.is_some_and(kernel::same_pid_namespace),
+            // The kernel does not tell; a client elsewhere names a process that is not there, or leaves it out.
+            Self::Port { .. } => true,
+        }
+    }
 }
 
 /// Why a lease cannot hang on the process that the client names.
@@ -29,8 +65,8 @@ pub(crate) fn identify(
     let Some(pid) = pid else {
         return Ok((OwnerKind::Nobody, None));
     };
-    let is_peer = peer.pid == Some(pid);
-    if !is_peer && !peer.pid.is_some_and(kernel::same_pid_namespace) {
+    let is_peer = matches!(peer, Peer::Socket { pid: Some(own), .. } if own == pid);
+    if !is_peer && !peer.counts_pids_as_we_do() {
         // The number means another process to the client than it does to us.
         return Ok((OwnerKind::Unwatched(pid), None));
     }
@@ -43,7 +79,7 @@ pub(crate) fn identify(
     };
     let stat = Stat::of(pid).filter(|stat| stat.alive);
     let stat = stat.ok_or(OwnerRefusal::NotThere(pid))?;
-    if !is_peer && kernel::uid_of(pid) != Some(peer.uid) {
+    if !is_peer && kernel::uid_of(pid) != Some(peer.uid()) {
         return Err(OwnerRefusal::Foreign(pid));
     }
     if pidfd.has_ended() {
@@ -68,7 +104,7 @@ pub(crate) fn client(instance_id: Option<&str>, owner: OwnerKind, peer: Peer) ->
     }
     let session = match owner {
         OwnerKind::Watched(owner) => Some(owner.session),
-        OwnerKind::Unwatched(_) | OwnerKind::Nobody => peer.pid.and_then(kernel::session_id),
+        OwnerKind::Unwatched(_) | OwnerKind::Nobody => peer.pid().and_then(kernel::session_id),
     };
     session.map_or(Client::Unknown, Client::Session)
 }
@@ -79,24 +115,35 @@ mod tests {
 
     use super::*;
 
+    fn uid() -> u32 {
+        nix::unistd::geteuid().as_raw()
+    }
+
     fn us() -> Peer {
-        Peer {
-            uid: nix::unistd::geteuid().as_raw(),
+        Peer::Socket {
+            uid: uid(),
             pid: Some(std::process::id()),
+        }
+    }
+
+    fn at_the_port() -> Peer {
+        Peer::Port {
+            uid: uid(),
+            has_token: true,
         }
     }
 
     #[test]
     fn a_living_process_of_the_peers_user_is_watched() {
-        let (kind, pidfd) = identify(us().pid, us()).unwrap();
-        let OwnerKind::Watched(owner) = kind else {
-            panic!("{kind:?}");
-        };
-        assert_eq!(
-            Some(owner.process),
-            kernel::process_identity(std::process::id())
-        );
-        assert!(pidfd.is_some_and(|pidfd| !pidfd.has_ended()));
+        let own = std::process::id();
+        for peer in [us(), at_the_port()] {
+            let (kind, pidfd) = identify(Some(own), peer).unwrap();
+            let OwnerKind::Watched(owner) = kind else {
+                panic!("{kind:?}");
+            };
+            assert_eq!(Some(owner.process), kernel::process_identity(own));
+            assert!(pidfd.is_some_and(|pidfd| !pidfd.has_ended()));
+        }
     }
 
     #[test]
@@ -113,16 +160,24 @@ mod tests {
             identify(Some(0), us()).unwrap_err(),
             OwnerRefusal::NotThere(0)
         );
-        let stranger = Peer {
-            uid: us().uid + 1,
-            ..us()
-        };
+        let strangers = [
+            Peer::Socket {
+                uid: uid() + 1,
+                pid: Some(std::process::id()),
+            },
+            Peer::Port {
+                uid: uid() + 1,
+                has_token: true,
+            },
+        ];
         // Pid 1 is the peer's as little as ours is, whoever runs this test.
         let parent = nix::unistd::getppid().as_raw().cast_unsigned();
-        assert_eq!(
-            identify(Some(parent), stranger).unwrap_err(),
-            OwnerRefusal::Foreign(parent)
-        );
+        for stranger in strangers {
+            assert_eq!(
+                identify(Some(parent), stranger).unwrap_err(),
+                OwnerRefusal::Foreign(parent)
+            );
+        }
     }
 
     #[test]
@@ -133,13 +188,20 @@ mod tests {
         assert_eq!(of(Some("agent-1"), us()), agent);
         for name in [None, Some("default"), Some("cli")] {
             assert_eq!(of(name, us()), Client::Session(session));
-            assert_eq!(of(name, Peer { pid: None, ..us() }), Client::Unknown);
+            let hidden = Peer::Socket {
+                uid: uid(),
+                pid: None,
+            };
+            assert_eq!(of(name, hidden), Client::Unknown);
         }
     }
 
     #[test]
     fn a_client_that_counts_pids_in_its_own_way_is_not_believed() {
-        let hidden = Peer { pid: None, ..us() };
+        let hidden = Peer::Socket {
+            uid: uid(),
+            pid: None,
+        };
         assert_eq!(
             identify(Some(7), hidden).unwrap().0,
             OwnerKind::Unwatched(7)

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,16 +19,18 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
+use styxy_protocol::Port;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::audit::Audit;
 use crate::authority::{Authority, Configuration};
 use crate::journal::{Journal, Loaded};
+use crate::metrics::Metrics;
 use crate::place::Place;
-use crate::server::{self, Context};
+use crate::server::{self, Context, Doors, Listener};
 use crate::{BrokenConfig, Config, DaemonError, Ended, LogTarget, Paths, import, log, timers};
 
 /// How many clients may wait for the accept loop: a hundred launchers at once, with room.
@@ -61,12 +64,14 @@ pub(crate) async fn serve(
     }
     // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
     let (journal, journal_lock) = open_journal(paths).await;
-    let audit = Audit::open(&paths.state_dir);
+    let metrics = Arc::new(Metrics::default());
+    metrics.daemon_starts.inc();
     let authority = Authority::new(
         journal,
         paths.sessions(),
         configuration,
-        audit,
+        Audit::open(&paths.state_dir),
+        Arc::clone(&metrics),
         config.classify,
     );
     if let Some(remark) = import::take_over(&paths.state_dir, &authority) {
@@ -77,16 +82,22 @@ pub(crate) async fn serve(
         protocol = config.build.protocol,
         "serving"
     );
-    let context = Context {
-        authority: authority.clone(),
-        build: config.build,
-    };
     let expiry = tokio::spawn(timers::expire(authority.clone()));
     let configuration = tokio::spawn(authority.clone().follow_configuration());
     let mut stop = pin!(stop);
     let mut on_ready = Some(config.on_ready);
+    let mut by_name = config.tcp_port;
     let ended = loop {
-        let round = Round::begin(paths, server::router(context.clone()))?;
+        let (doors, listener_rx) = Doors::new(paths.token());
+        let doors = Arc::new(doors);
+        open_port(&doors, by_name.take(), &authority).await?;
+        let context = Context {
+            authority: Arc::clone(&authority),
+            doors: Arc::clone(&doors),
+            metrics: Arc::clone(&metrics),
+            build: config.build,
+        };
+        let round = Round::begin(paths, &doors, listener_rx, server::router(context))?;
         // The first time: who waits for us may come, and what is left from before is taken up.
         if let Some(on_ready) = on_ready.take() {
             on_ready();
@@ -94,7 +105,7 @@ pub(crate) async fn serve(
         }
         let ended = tokio::select! {
             () = &mut stop => Ended::Stopped,
-            () = timers::idle(config.idle_exit, authority.use_count()) => Ended::Idle,
+            () = timers::idle(config.idle_exit, authority.use_count(), doors.port_changes()) => Ended::Idle,
             () = round.place.lost() => Ended::Displaced,
         };
         info!(?ended, "stopping");
@@ -121,7 +132,12 @@ struct Round {
 }
 
 impl Round {
-    fn begin(paths: &Paths, router: Router) -> Result<Self, DaemonError> {
+    fn begin(
+        paths: &Paths,
+        doors: &Arc<Doors>,
+        listener_rx: mpsc::UnboundedReceiver<Listener>,
+        router: Router,
+    ) -> Result<Self, DaemonError> {
         let socket_failed = |source| DaemonError::Socket {
             path: paths.socket(),
             source,
@@ -131,7 +147,9 @@ impl Round {
         write_pid(paths);
         let (stop_tx, stop_rx) = watch::channel(());
         let uid = nix::unistd::geteuid().as_raw();
-        let server = tokio::spawn(server::serve(listener, router, uid, stop_rx));
+        doors.open_socket(listener);
+        let doors = Arc::clone(doors);
+        let server = tokio::spawn(server::serve(listener_rx, doors, router, uid, stop_rx));
         Ok(Self {
             place,
             server,
@@ -148,6 +166,26 @@ impl Round {
         self.place.remove_socket();
         self.stop_tx.send_replace(());
         self.server.await.ok();
+    }
+}
+
+/// Opens the loopback port. One that was asked for by name has to be it; without one that the settings name, the
+/// daemon serves the socket all the same.
+async fn open_port(
+    doors: &Doors,
+    by_name: Option<Port>,
+    authority: &Authority,
+) -> Result<(), DaemonError> {
+    let Some(port) = by_name.or(authority.settings().listen_port) else {
+        return Ok(());
+    };
+    match doors.open_port(port, authority).await {
+        Err(error) if by_name.is_some() => Err(DaemonError::Port(error.to_string())),
+        Err(error) => {
+            doors.leave_closed(&error);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -245,5 +283,50 @@ fn write_pid(paths: &Paths) {
         });
     if let Err(error) = written {
         warn!(%error, "cannot write the pid file");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_has_to_be_it_only_when_it_was_asked_for_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            runtime_dir: dir.path().to_owned(),
+            state_dir: dir.path().to_owned(),
+        };
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Port::new(held.local_addr().unwrap().port()).unwrap();
+        let toml = format!("[daemon]\nlisten_port = {port}\n");
+        fs::write(dir.path().join("config.toml"), toml).unwrap();
+        let authority = Authority::new(
+            Journal::open(&paths.journal()),
+            paths.sessions(),
+            Configuration::read(dir.path()),
+            Audit::open(dir.path()),
+            Arc::default(),
+            Box::new(|_, _| None),
+        );
+        let (doors, _listener_rx) = Doors::new(paths.token());
+
+        let by_name = open_port(&doors, Some(port), &authority).await;
+        let Err(DaemonError::Port(reason)) = by_name else {
+            panic!("{by_name:?}");
+        };
+        assert!(reason.contains("is in use by"), "{reason}");
+        assert_eq!(doors.problem(), None);
+
+        open_port(&doors, None, &authority).await.unwrap();
+        let problem = doors.problem().unwrap();
+        assert!(problem.contains(&reason), "{problem}");
+        assert_eq!(doors.port(), None);
+
+        drop(held);
+        open_port(&doors, None, &authority).await.unwrap();
+        assert_eq!((doors.port(), doors.problem()), (Some(port), None));
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use styxy_protocol::Port;
 use tokio::sync::watch;
 
 use crate::authority::Authority;
@@ -78,17 +79,22 @@ pub(crate) async fn expire(authority: Arc<Authority>) {
     }
 }
 
-/// Waits until nothing has been in use for this long. For ever, if there is no limit.
-pub(crate) async fn idle(limit: Option<Duration>, mut uses: watch::Receiver<usize>) {
+/// Waits until nothing has been in use, and no port open, for this long. For ever, if there is no limit.
+pub(crate) async fn idle(
+    limit: Option<Duration>,
+    mut uses: watch::Receiver<usize>,
+    mut port: watch::Receiver<Option<Port>>,
+) {
     let Some(limit) = limit else {
         return std::future::pending().await;
     };
     loop {
-        let idle = *uses.borrow_and_update() == 0;
+        let idle = *uses.borrow_and_update() == 0 && port.borrow_and_update().is_none();
         tokio::select! {
             () = pause(limit), if idle => return,
-            // The sender lives as long as the daemon.
+            // The senders live as long as the daemon.
             _ = uses.changed() => {}
+            _ = port.changed() => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use styxy_protocol::Port;
 
 use crate::client::Client;
 use crate::context::Context;
@@ -68,8 +69,13 @@ pub(crate) enum StartError {
 pub(crate) enum StartedBy {
     /// A command that needs one.
     Run,
-    /// The user, by name. It goes away after so many seconds without a lease, if that is said.
-    User(Option<u64>),
+    /// The user, by name.
+    User {
+        /// It goes away after so many seconds without a lease.
+        idle_exit: Option<u64>,
+        /// It serves the API on this port too.
+        port: Option<Port>,
+    },
 }
 
 /// Returns when a daemon answers at the socket of these places.
@@ -97,7 +103,10 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
                 // It answers, or it lost the race to a daemon that is just starting or just ending.
                 Ok(()) => drop(fs::remove_file(&failure)),
                 Err(error) => {
-                    remember(&failure, &error);
+                    // A port that cannot be had says nothing about a daemon without one.
+                    if !matches!(by, StartedBy::User { port: Some(_), .. }) {
+                        remember(&failure, &error);
+                    }
                     return Err(error);
                 }
             }
@@ -181,12 +190,15 @@ fn spawn_and_wait(context: &Context, by: StartedBy, deadline: Instant) -> Result
         .arg0("styxy")
         .args(["daemon", "start", "--background"])
         .env_clear();
-    let idle_exit = match by {
-        StartedBy::Run => Some(IDLE_EXIT_SECONDS),
-        StartedBy::User(idle_exit) => idle_exit,
+    let (idle_exit, port) = match by {
+        StartedBy::Run => (Some(IDLE_EXIT_SECONDS), None),
+        StartedBy::User { idle_exit, port } => (idle_exit, port),
     };
     if let Some(seconds) = idle_exit {
         command.args(["--idle-exit", &seconds.to_string()]);
+    }
+    if let Some(port) = port {
+        command.args(["--port", &port.to_string()]);
     }
     command.envs(
         DAEMON_ENV

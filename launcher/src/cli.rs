@@ -108,6 +108,9 @@ pub(crate) enum DaemonCommand {
 /// What was typed after `styxy daemon start`.
 #[derive(Debug, Args)]
 pub(crate) struct DaemonStartArgs {
+    /// Serve the API on this port of 127.0.0.1 too, to clients that have the token
+    #[arg(long, short = 'p', value_name = "PORT")]
+    pub(crate) port: Option<Port>,
     /// Start it in the background and return when it answers
     #[arg(long, short = 'd')]
     pub(crate) detach: bool,
@@ -320,6 +323,8 @@ mod tests {
         Usage: styxy daemon start [OPTIONS]
 
         Options:
+          -p, --port <PORT>          Serve the API on this port of 127.0.0.1 too, to clients that have the
+                                     token
           -d, --detach               Start it in the background and return when it answers
               --idle-exit <SECONDS>  End by itself after this many seconds without a lease
           -h, --help                 Print help

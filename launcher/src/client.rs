@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use styxy_protocol::Port;
 use styxy_protocol::api::{
-    self, AllocateRequest, AllocateResponse, Build, ErrorResponse, ListenerReport, ReleaseResponse,
+    self, AllocateRequest, AllocateResponse, Build, ErrorResponse, ListenRequest, ListenResponse,
+    ListenerReport, ReleaseResponse,
 };
 
 use connection::Failure;
@@ -243,6 +245,12 @@ impl Client {
     ) -> Result<ReleaseResponse, ClientError> {
         let path = api::listeners_path(lease_id);
         self.call("POST", &path, Some(&report), BRIEF_PATIENCE)
+    }
+
+    /// Makes the daemon serve on this loopback port too.
+    pub(crate) fn listen(&self, port: Port) -> Result<ListenResponse, ClientError> {
+        let request = ListenRequest { port };
+        self.call("POST", api::LISTEN, Some(&request), PATIENCE)
     }
 
     fn call<A: DeserializeOwned>(

@@ -22,7 +22,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
 
 /// What the packages that stay small may use from outside.
 const OUTSIDE: [(&str, &[&str]); 3] = [
-    ("styxy-protocol", &["serde"]),
+    ("styxy-protocol", &["schemars", "serde", "serde_json"]),
     ("styxy-preload", &[]),
     (
         "styxy-recipes",

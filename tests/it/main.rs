@@ -6,6 +6,7 @@
 mod bad_input;
 mod cli;
 mod daemon_kill;
+mod daemon_port;
 mod fail_open;
 mod follow;
 mod frameworks;

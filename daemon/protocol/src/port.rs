@@ -7,6 +7,7 @@ use core::str::FromStr;
 /// A TCP port number, 1 to 65535. Port 0 ("any port") is not a port and cannot be represented.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "api", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[cfg_attr(feature = "api", serde(transparent))]
 pub struct Port(NonZeroU16);
 

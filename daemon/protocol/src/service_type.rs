@@ -27,6 +27,21 @@ impl ServiceType {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for ServiceType {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ServiceType".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "The name of a kind of service: 1 to 50 letters, digits and hyphens.",
+            "pattern": "^[A-Za-z0-9-]{1,50}$",
+        })
+    }
+}
+
 impl fmt::Display for ServiceType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -81,6 +96,7 @@ impl From<ServiceType> for String {
 
 /// How many services of one type may run on the machine at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Instances {
     /// One; a second request is answered with the first one's port.

@@ -103,6 +103,7 @@ impl Authority {
             }
             self.end(&mut core, *id, Record::Ended(*id));
         }
+        self.metrics.stale_cleaned.inc_by(unused.len() as u64);
         info!(count = unused.len(), force, "cleaned up");
         unused.len()
     }
@@ -127,7 +128,10 @@ impl Authority {
     fn carry_out(self: &Arc<Self>, core: &mut Core, records: Vec<Record>) {
         for record in records {
             match record {
-                Record::Ended(id) => self.end(core, id, record),
+                Record::Ended(id) => {
+                    self.metrics.stale_cleaned.inc();
+                    self.end(core, id, record);
+                }
                 renewed => self.commit(core, &[renewed]),
             }
         }
@@ -159,7 +163,7 @@ mod tests {
     use crate::timers;
 
     fn us() -> Peer {
-        Peer {
+        Peer::Socket {
             uid: nix::unistd::geteuid().as_raw(),
             pid: Some(std::process::id()),
         }
@@ -179,6 +183,7 @@ mod tests {
             dir.path().join("s"),
             Configuration::unwritten(dir.path(), settings),
             Audit::open(dir.path()),
+            Arc::default(),
             Box::new(|_, _| None),
         );
         tokio::spawn(timers::expire(authority.clone()));
@@ -229,7 +234,7 @@ mod tests {
     async fn a_silent_instance_is_forgotten_and_one_whose_process_runs_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let authority = authority(&dir);
-        for (name, pid) in [("silent", None), ("process", us().pid)] {
+        for (name, pid) in [("silent", None), ("process", us().pid())] {
             let registration = Registration {
                 id: name.parse().unwrap(),
                 working_directory: None,

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -75,7 +76,47 @@ const UID: usize = 64;
 const INODE: usize = 68;
 const DIAG_MESSAGE: usize = 72;
 
+/// How often the list was asked for in this process, and how often the kernel did not give it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lists that came.
+    pub successes: u64,
+    /// Lists that did not.
+    pub failures: u64,
+    /// The last one did not.
+    pub is_failing: bool,
+    /// When that happened last, seconds since 1970; 0: never.
+    pub last_failure: u64,
+}
+
+static SUCCESSES: AtomicU64 = AtomicU64::new(0);
+static FAILURES: AtomicU64 = AtomicU64::new(0);
+static IS_FAILING: AtomicBool = AtomicBool::new(false);
+static LAST_FAILURE: AtomicU64 = AtomicU64::new(0);
+
+/// What has become of the questions so far.
+pub fn tally() -> Tally {
+    Tally {
+        successes: SUCCESSES.load(Ordering::Relaxed),
+        failures: FAILURES.load(Ordering::Relaxed),
+        is_failing: IS_FAILING.load(Ordering::Relaxed),
+        last_failure: LAST_FAILURE.load(Ordering::Relaxed),
+    }
+}
+
 fn dump(state: u32, port: u16) -> io::Result<Vec<Socket>> {
+    let found = ask(state, port);
+    IS_FAILING.store(found.is_err(), Ordering::Relaxed);
+    if found.is_ok() {
+        SUCCESSES.fetch_add(1, Ordering::Relaxed);
+    } else {
+        FAILURES.fetch_add(1, Ordering::Relaxed);
+        LAST_FAILURE.store(super::wall_clock(), Ordering::Relaxed);
+    }
+    found
+}
+
+fn ask(state: u32, port: u16) -> io::Result<Vec<Socket>> {
     let fd = socket(
         AddressFamily::Netlink,
         SockType::Datagram,
@@ -242,6 +283,15 @@ mod tests {
             listen(&held, Backlog::new(1).unwrap()).unwrap();
             assert!(is_listening(port) && !is_there());
         }
+    }
+
+    #[test]
+    fn questions_are_counted() {
+        let before = tally();
+        listening().unwrap();
+        let after = tally();
+        assert!(after.successes > before.successes);
+        assert!(after.failures == 0 || after.last_failure > 0);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::fmt;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use styxy_protocol::api::{
     AllocateRequest, AllocateResponse, Conflict, DryRun, ErrorCode, ErrorContext, ErrorResponse,
@@ -19,6 +20,7 @@ use crate::allocator::{Exhausted, LeaseIdError, Refusal};
 use crate::authority::{Granted, NoLease};
 use crate::owner::OwnerRefusal;
 use crate::ranges::NoRange;
+use crate::server::DoorError;
 
 /// How often a client whose process cannot be watched has to send a heartbeat: three in the lease's time.
 const HEARTBEAT_SECONDS: u32 = 20;
@@ -68,6 +70,12 @@ impl Fault {
         )
     }
 
+    /// What it is answered with.
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(super) fn suggest(mut self, suggestion: impl Into<String>) -> Self {
         self.body.suggestion = Some(suggestion.into());
         self
@@ -91,7 +99,37 @@ impl Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body)).into_response()
+        let is_unauthorized = self.status == StatusCode::UNAUTHORIZED;
+        let mut response = (self.status, Json(self.body)).into_response();
+        if is_unauthorized {
+            // RFC 9110 11.6.1 wants it.
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+impl From<DoorError> for Fault {
+    fn from(error: DoorError) -> Self {
+        let text = error.to_string();
+        match error {
+            DoorError::Taken { holder, .. } => {
+                Self::new(StatusCode::CONFLICT, ErrorCode::PortTaken, text)
+                    .suggest("choose another port")
+                    .held_by(Some(holder))
+            }
+            DoorError::Elsewhere(port) => {
+                Self::new(StatusCode::CONFLICT, ErrorCode::Configuration, text).suggest(format!(
+                    "use port {port}, or stop the daemon and start it on another one"
+                ))
+            }
+            DoorError::Bind { .. } => {
+                Self::new(StatusCode::CONFLICT, ErrorCode::Configuration, text)
+                    .suggest("choose another port")
+            }
+            DoorError::Token(_) => Self::new(StatusCode::CONFLICT, ErrorCode::Configuration, text),
+        }
     }
 }
 
@@ -274,7 +312,7 @@ pub(super) fn forbidden() -> Vec<u8> {
 }
 
 /// The rest of a sentence that begins with a port.
-fn describe(holder: &Holder) -> String {
+pub(super) fn describe(holder: &Holder) -> String {
     match holder {
         Holder::Lease { .. } => format!("is leased to {}", name(holder)),
         Holder::Process { .. } => format!("is in use by {}", name(holder)),

@@ -1,8 +1,10 @@
 //! One handler an endpoint: read, ask the authority, answer. A file for each group of endpoints.
 
 mod config;
+mod control;
 mod instances;
 mod leases;
+mod metrics;
 mod observation;
 mod status;
 
@@ -13,17 +15,18 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use serde::de::DeserializeOwned;
-use styxy_protocol::api::ErrorCode;
+use styxy_protocol::api::{self, ErrorCode};
 use tracing::error;
 
 use super::answers::Fault;
-use super::{MAX_BODY, PATIENCE};
+use super::{Doors, MAX_BODY, PATIENCE};
 use crate::Build;
 use crate::authority::Authority;
+use crate::metrics::Metrics;
 
 /// What every handler gets.
 #[derive(Clone, Debug)]
@@ -32,6 +35,10 @@ pub(crate) struct Context {
     pub(crate) authority: Arc<Authority>,
     /// Which styxy this is.
     pub(crate) build: Build,
+    /// The ways in.
+    pub(crate) doors: Arc<Doors>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Every endpoint.
@@ -42,6 +49,8 @@ pub(crate) fn router(context: Context) -> Router {
             .merge(instances::routes())
             .merge(leases::routes())
             .merge(observation::routes())
+            .merge(control::routes())
+            .merge(metrics::routes())
             .merge(status::routes())
             .with_state(context),
     )
@@ -50,10 +59,16 @@ pub(crate) fn router(context: Context) -> Router {
 /// Limits, and JSON for what no handler answers.
 pub(super) fn guarded(router: Router) -> Router {
     router
-        .fallback(async || Fault::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, "no such path"))
-        .method_not_allowed_fallback(async || {
+        .fallback(async |uri: Uri| {
+            let error = format!("no such path: {}", uri.path());
+            Fault::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, error)
+                .suggest(format!("`GET {}` lists what there is", api::OPENAPI))
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             let status = StatusCode::METHOD_NOT_ALLOWED;
-            Fault::new(status, ErrorCode::NotFound, "no such method for this path")
+            let error = format!("no such method for this path: {method} {}", uri.path());
+            Fault::new(status, ErrorCode::NotFound, error)
+                .suggest("the header `Allow` of this answer lists those that there are")
         })
         .layer(from_fn(guard))
         .layer(DefaultBodyLimit::max(MAX_BODY))
@@ -118,9 +133,17 @@ fn parse_or_default<T: DeserializeOwned + Default>(
 
 fn parse<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Fault> {
     let body = body.map_err(|rejection| {
-        let error = rejection.body_text();
-        Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let error = format!("the body has more than {MAX_BODY} bytes");
+            Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+                .suggest("send less: texts about a service are short")
+        } else {
+            let error = rejection.body_text();
+            Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+        }
     })?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Fault::invalid(format!("the body is not what was expected: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        Fault::invalid(format!("the body is not what was expected: {error}"))
+            .suggest(format!("`GET {}` says what each request has", api::OPENAPI))
+    })
 }

@@ -1,7 +1,8 @@
 //! A daemon in a directory of its own, a client that speaks HTTP by hand, and processes that end with the test.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::fmt::Write as _;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -99,15 +100,26 @@ impl Daemon {
 
     /// Sends these bytes on a connection of their own and reads the answer.
     pub(crate) fn exchange(&self, request: &[u8]) -> Answer {
-        let mut stream = UnixStream::connect(self.paths.socket()).expect("it listens");
+        let stream = UnixStream::connect(self.paths.socket()).expect("it listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
-        // A daemon that has seen enough may answer and close before everything is sent.
-        stream.write_all(request).ok();
-        let mut answer = Vec::new();
-        if let Err(error) = stream.read_to_end(&mut answer) {
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+        Answer::of(stream, request)
+    }
+
+    /// The token in its file.
+    pub(crate) fn token(&self) -> String {
+        let text = std::fs::read_to_string(self.paths.token()).expect("a token");
+        text.trim_end().to_owned()
+    }
+
+    /// Opens a port.
+    pub(crate) fn open_port(&self) -> AtPort {
+        let port = fresh_port();
+        let answer = self.send("POST", "/listen", Some(&json!({ "port": port })));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        AtPort {
+            port,
+            token: self.token(),
         }
-        Answer::read(&answer)
     }
 
     pub(crate) fn allocate(&self, request: &Value) -> Value {
@@ -147,27 +159,95 @@ pub(crate) fn config(paths: &Paths) -> Config {
         },
         idle_exit: None,
         broken_config: BrokenConfig::ServeTheRest,
+        tcp_port: None,
         log: LogTarget::Discard,
         classify: Box::new(|_, _| None),
         on_ready: Box::new(|| {}),
     }
 }
 
-/// An HTTP answer with a JSON body.
+/// A client of the loopback port that does everything right.
+#[derive(Debug)]
+pub(crate) struct AtPort {
+    pub(crate) port: Port,
+    pub(crate) token: String,
+}
+
+impl AtPort {
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, None)
+    }
+
+    pub(crate) fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let bearer = format!("authorization: Bearer {}", self.token);
+        let host = format!("host: 127.0.0.1:{}", self.port);
+        let lines = [&*host, &*bearer, "content-type: application/json"];
+        let body = body.map(Value::to_string).unwrap_or_default();
+        self.send_head(method, path, &lines, body.as_bytes())
+    }
+
+    /// Sends a request with these lines of a head and no others of meaning.
+    pub(crate) fn send_head(
+        &self,
+        method: &str,
+        path: &str,
+        lines: &[&str],
+        body: &[u8],
+    ) -> Answer {
+        let mut head = format!("{method} {path} HTTP/1.1\r\n");
+        for line in lines {
+            head.push_str(line);
+            head.push_str("\r\n");
+        }
+        head.push_str("connection: close\r\n");
+        if !body.is_empty() {
+            write!(head, "content-length: {}\r\n", body.len()).expect("a string takes everything");
+        }
+        head.push_str("\r\n");
+        Answer::of(self.connect(), &[head.as_bytes(), body].concat())
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port.get())).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
+        stream
+    }
+}
+
+/// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// Status line and headers.
+    pub(crate) head: String,
+    /// The body as it came.
+    pub(crate) text: String,
+    /// The body, where it is JSON; else null.
     pub(crate) body: Value,
 }
 
 impl Answer {
-    fn read(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
+    /// What comes back when these bytes are sent.
+    pub(crate) fn of(mut stream: impl io::Read + io::Write, request: &[u8]) -> Self {
+        // A daemon that has seen enough may answer and close before everything is sent.
+        stream.write_all(request).ok();
+        let mut answer = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut answer) {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+        }
+        let text = String::from_utf8_lossy(&answer);
         let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
         let status = head.split(' ').nth(1).expect("a status line");
+        let is_json = head.contains("content-type: application/json\r\n") && !body.is_empty();
         Self {
             status: status.parse().expect("a number"),
-            body: serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}")),
+            head: head.to_owned(),
+            text: body.to_owned(),
+            body: if is_json {
+                serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"))
+            } else {
+                Value::Null
+            },
         }
     }
 }

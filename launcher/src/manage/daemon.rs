@@ -100,6 +100,7 @@ fn config(
         build: context.build,
         idle_exit: args.idle_exit.map(Duration::from_secs),
         broken_config: BrokenConfig::ServeTheRest,
+        tcp_port: args.port,
         log,
         classify: classify(Places::recipes(&places.home)),
         on_ready,
@@ -139,7 +140,14 @@ fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) ->
     if let Err(error) = styxy_daemon::config::load(&places.home) {
         return super::broken_configuration(&error);
     }
-    if let Err(error) = background::start(context, places, StartedBy::User(idle_exit)) {
+    if let Err(error) = background::start(
+        context,
+        places,
+        StartedBy::User {
+            idle_exit,
+            port: None,
+        },
+    ) {
         return super::failed(&error);
     }
     match standing(&places.socket()) {

@@ -8,6 +8,7 @@ use crate::{Instances, Port, ServiceType};
 
 /// Answer of `GET /config`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfigResponse {
     /// By name.
     pub service_types: BTreeMap<ServiceType, ServiceTypeConfig>,
@@ -25,6 +26,7 @@ pub struct ConfigResponse {
 
 /// One service type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceTypeConfig {
     /// Tried first.
     pub preferred_ports: Vec<Port>,
@@ -51,6 +53,7 @@ pub struct ServiceTypeConfig {
 
 /// Where a service type comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TypeSource {
     /// styxy knows it by itself.
@@ -65,6 +68,7 @@ pub enum TypeSource {
 
 /// What the ranges follow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Compliance {
     /// Name of the policy.
     pub source: String,
@@ -74,6 +78,7 @@ pub struct Compliance {
 
 /// The rest of the configuration, in the units of the configuration files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ConfigSettings {
     /// Ranges for types that are not known.
     pub auto_allocation: AutoAllocation,
@@ -92,6 +97,7 @@ pub struct ConfigSettings {
 
 /// How types that are not known get a range.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AutoAllocation {
     /// Whether they do.
     pub enabled: bool,
@@ -111,6 +117,7 @@ pub struct AutoAllocation {
 
 /// An exception for types whose name matches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AutoAllocationRule {
     /// A name in which `*` stands for any text.
     pub pattern: String,
@@ -127,6 +134,7 @@ pub struct AutoAllocationRule {
 
 /// Where a new range is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PlacementRule {
     /// Behind the highest range.
@@ -149,6 +157,7 @@ impl fmt::Display for PlacementRule {
 
 /// How leases that hang on no process are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthMonitoring {
     /// Whether they are.
     pub enabled: bool,
@@ -162,6 +171,7 @@ pub struct HealthMonitoring {
 
 /// Answer of `GET /auto-allocation`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AutoAllocationResponse {
     /// The rules in force.
     #[serde(flatten)]
@@ -174,6 +184,7 @@ pub struct AutoAllocationResponse {
 
 /// A range that was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AutoAllocatedRange {
     /// For this type.
     pub service_type: ServiceType,
@@ -188,6 +199,7 @@ pub struct AutoAllocatedRange {
 
 /// Body of `PUT /auto-allocation`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AutoAllocationRequest {
     /// Whether types that are not known get a range.
     pub enabled: bool,
@@ -195,6 +207,7 @@ pub struct AutoAllocationRequest {
 
 /// Answer of `DELETE /auto-allocation/{type}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UndoResponse {
     /// Always true.
     pub success: bool,

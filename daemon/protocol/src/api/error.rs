@@ -7,6 +7,7 @@ use crate::{Port, ServiceType};
 
 /// Any answer with a status of 400 and above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorResponse {
     /// Always false.
     pub success: bool,
@@ -27,6 +28,7 @@ pub struct ErrorResponse {
 
 /// What an error is about. Only what belongs to the error is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorContext {
     /// What to do about it, one sentence each.
     #[serde(default)]
@@ -57,6 +59,7 @@ pub struct ErrorContext {
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The request is not of the contract.

@@ -8,6 +8,7 @@ pub type Metadata = BTreeMap<String, serde_json::Value>;
 
 /// Body of `POST /instance/register`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisterRequest {
     /// Its name: 1 to 100 letters, digits, `-` and `_`.
     pub instance_id: String,
@@ -21,6 +22,7 @@ pub struct RegisterRequest {
 
 /// Body of `POST /register-instance`: one of the first two is needed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisterProcessRequest {
     /// Its name; absent: `ldpreload-<pid>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +46,7 @@ pub struct RegisterProcessRequest {
 
 /// Answer to both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisterResponse {
     /// Always true.
     pub success: bool,
@@ -55,6 +58,7 @@ pub struct RegisterResponse {
 
 /// Answer to the heartbeat of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstanceHeartbeatResponse {
     /// Always true.
     pub success: bool,
@@ -66,6 +70,7 @@ pub struct InstanceHeartbeatResponse {
 
 /// Every instance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InstancesResponse {
     /// In ascending order of name.
     pub instances: Vec<Instance>,
@@ -73,6 +78,7 @@ pub struct InstancesResponse {
 
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Instance {
     /// Its name.
     pub instance_id: String,

@@ -7,6 +7,7 @@ use crate::{Port, ServiceType};
 
 /// What a client asks of `POST /allocate`. Unknown fields are ignored, absent ones have defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllocateRequest {
     /// Kind of service.
     pub service_type: ServiceType,
@@ -57,6 +58,7 @@ pub const MAX_TTL_SECONDS: u64 = 30 * 24 * 60 * 60;
 
 /// A leased port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllocateResponse {
     /// Always true.
     pub success: bool,
@@ -92,6 +94,7 @@ pub struct AllocateResponse {
 
 /// The range that a service type has just been given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NewRange {
     /// Always true.
     pub auto_allocated: bool,
@@ -105,6 +108,7 @@ pub struct NewRange {
 
 /// What a dry run was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DryRun {
     /// Always true.
     pub dry_run: bool,
@@ -116,6 +120,7 @@ pub struct DryRun {
 
 /// The lease that a single-instance type has already. Its fields lie in the answer itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExistingLease {
     /// Always true.
     pub existing: bool,
@@ -143,6 +148,7 @@ pub struct ExistingLease {
 
 /// A wanted port and its holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Conflict {
     /// The port that was wanted.
     pub port: Port,
@@ -152,6 +158,7 @@ pub struct Conflict {
 
 /// Who holds a port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Holder {
     /// Another lease.
@@ -184,6 +191,7 @@ pub enum Holder {
 
 /// A port that a process of the lease's tree has bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListenerReport {
     /// The port that the program asked for.
     pub requested: Port,
@@ -193,6 +201,7 @@ pub struct ListenerReport {
 
 /// Answer of every request that only does something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReleaseResponse {
     /// Always true.
     pub success: bool,
@@ -204,6 +213,7 @@ pub struct ReleaseResponse {
 
 /// Answer to a heartbeat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeartbeatResponse {
     /// Always true.
     pub success: bool,
@@ -213,6 +223,7 @@ pub struct HeartbeatResponse {
 
 /// Every lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllocationsResponse {
     /// In ascending order of port.
     pub allocations: Vec<Allocation>,
@@ -221,6 +232,7 @@ pub struct AllocationsResponse {
 /// One lease as others see it. On the wire the older fields come in both spellings, `service_type` and
 /// `serviceType`; only the first is read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(into = "BothSpellings")]
 pub struct Allocation {
     /// Its port.
@@ -264,6 +276,7 @@ pub struct Allocation {
 
 /// An [`Allocation`] as it is written.
 #[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct BothSpellings {
     port: Port,
     lock_id: String,
@@ -323,6 +336,7 @@ impl From<Allocation> for BothSpellings {
 
 /// Where a lease stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseState {
     /// Its owner lives, nothing listens on its ports yet.

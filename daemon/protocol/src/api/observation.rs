@@ -8,6 +8,7 @@ use crate::{Port, ServiceType};
 
 /// Answer of `GET /check/{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckResponse {
     /// The port.
     pub port: Port,
@@ -24,6 +25,7 @@ pub struct CheckResponse {
 
 /// A socket that has a port to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SystemUsage {
     /// The port.
     pub port: Port,
@@ -45,6 +47,7 @@ pub struct SystemUsage {
 
 /// The process behind a socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PortProcess {
     /// Name of its program, at most 15 bytes (`/proc/PID/comm`).
     pub name: String,
@@ -57,6 +60,7 @@ pub struct PortProcess {
 
 /// Answer of `GET /scan`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScanResponse {
     /// As `start-end`.
     pub scan_range: String,
@@ -66,6 +70,7 @@ pub struct ScanResponse {
 
 /// A port that is leased or in use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ScannedPort {
     /// The port.
     pub port: Port,
@@ -77,6 +82,7 @@ pub struct ScannedPort {
 
 /// Answer of `GET /observe/{port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObserveResponse {
     /// The port.
     pub port: Port,
@@ -92,6 +98,7 @@ pub struct ObserveResponse {
 
 /// Who listens on a port, and what that is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Observation {
     /// The port.
     pub port: Port,
@@ -129,6 +136,7 @@ pub struct Observation {
 
 /// Answer of `GET /observe/all`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservationsResponse {
     /// How many ports are listened on.
     pub total: usize,
@@ -140,6 +148,7 @@ pub struct ObservationsResponse {
 
 /// Answer of `GET /observation-stats`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservationStatsResponse {
     /// The counts.
     pub stats: ObservationStats,
@@ -149,6 +158,7 @@ pub struct ObservationStatsResponse {
 
 /// Listening ports, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObservationStats {
     /// All.
     pub total_ports: usize,
@@ -162,6 +172,7 @@ pub struct ObservationStats {
 
 /// Answer of `GET /suggest/{type}`: what the allocator would give, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SuggestResponse {
     /// Kind of service; a type that is not known counts as `dev`.
     pub service_type: ServiceType,

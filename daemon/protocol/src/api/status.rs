@@ -7,6 +7,7 @@ use crate::Port;
 
 /// Whether the daemon runs, and since when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusResponse {
     /// Always `running`.
     pub status: String,
@@ -29,7 +30,7 @@ pub struct StatusResponse {
     /// The loopback port that the API is served on beside the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_port: Option<Port>,
-    /// Why its state is not being saved, if so.
+    /// Why its state is not being saved, or the API is not served on the port that the configuration names, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
     /// What is wrong with the configuration, if something is: what it says is not in force then.
@@ -42,6 +43,7 @@ pub struct StatusResponse {
 
 /// Memory in bytes. The names are those of the documented API; all but the first are 0 where they mean nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
     /// Resident set.
@@ -58,6 +60,7 @@ pub struct Memory {
 
 /// One step of what the daemon does when it starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RecoveryStep {
     /// `validate_state`, `validate_config`, `drop_orphans`, `fix_singletons` or `rebuild_indexes`.
     pub step: String,
@@ -71,6 +74,7 @@ pub struct RecoveryStep {
 
 /// Whether the daemon is well.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthResponse {
     /// `healthy`, or `degraded` when something in `warnings` is wrong.
     pub status: String,
@@ -95,6 +99,7 @@ pub struct HealthResponse {
 
 /// Where the daemon runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthSystem {
     /// `linux`.
     pub platform: String,
@@ -108,6 +113,7 @@ pub struct HealthSystem {
 
 /// The daemon's parts, each `healthy` or `degraded`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthServices {
     /// It answers.
     pub daemon: ServiceHealth,
@@ -119,6 +125,7 @@ pub struct HealthServices {
 
 /// How one part is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServiceHealth {
     /// `healthy` or `degraded`.
     pub status: String,
@@ -129,6 +136,7 @@ pub struct ServiceHealth {
 
 /// The configuration in a few words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthConfig {
     /// How many service types there are.
     pub service_types: usize,
@@ -141,6 +149,7 @@ pub struct HealthConfig {
 
 /// Everything that was counted since the start of the daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MetricsResponse {
     /// By name, labels in braces: `ports_allocated_total{service_type="dev"}`.
     pub counters: BTreeMap<String, u64>,
@@ -154,6 +163,7 @@ pub struct MetricsResponse {
 
 /// A distribution.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Histogram {
     /// How many values.
     pub count: u64,
@@ -171,6 +181,7 @@ pub struct Histogram {
 
 /// The process, as far as it is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MetricsSystem {
     /// Milliseconds since its start.
     pub uptime: f64,
@@ -184,6 +195,7 @@ pub struct MetricsSystem {
 
 /// Time on the processor, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cpu {
     /// In the program.
     pub user: u64,
@@ -193,6 +205,7 @@ pub struct Cpu {
 
 /// The newest part of the audit log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditResponse {
     /// Whether it is being written.
     pub enabled: bool,
@@ -206,6 +219,7 @@ pub struct AuditResponse {
 
 /// One entry, one line of the file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AuditEvent {
     /// When (RFC 3339, UTC).
     pub timestamp: String,
@@ -219,6 +233,7 @@ pub struct AuditEvent {
 
 /// The documented API has a breaker around its port scanner; here it stands for the kernel's list of sockets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CircuitBreakersResponse {
     /// By name; `port_scanner` is the only one.
     pub circuit_breakers: BTreeMap<String, CircuitBreaker>,
@@ -226,6 +241,7 @@ pub struct CircuitBreakersResponse {
 
 /// How often something was tried and failed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitBreaker {
     /// Its name.
@@ -246,6 +262,7 @@ pub struct CircuitBreaker {
 
 /// Body of `POST /cleanup`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CleanupRequest {
     /// End every lease that nothing listens on, even if its owner lives.
     #[serde(default)]
@@ -254,6 +271,7 @@ pub struct CleanupRequest {
 
 /// Answer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CleanupResponse {
     /// Always true.
     pub success: bool,
@@ -265,6 +283,7 @@ pub struct CleanupResponse {
 
 /// Body of `POST /listen`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListenRequest {
     /// The loopback port.
     pub port: Port,
@@ -272,6 +291,7 @@ pub struct ListenRequest {
 
 /// Answer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListenResponse {
     /// Always true.
     pub success: bool,
@@ -281,6 +301,7 @@ pub struct ListenResponse {
 
 /// Answer of `POST /token`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TokenResponse {
     /// Always true.
     pub success: bool,

@@ -17,8 +17,9 @@ use tracing::info;
 
 use super::{Context, HungUp, parse, parse_or_default};
 use crate::allocator::{LeaseId, LeaseName, ReportRefusal};
-use crate::authority::Released;
+use crate::authority::{Granted, Released};
 use crate::instances::InstanceId;
+use crate::kernel;
 use crate::owner::Peer;
 use crate::server::answers::{self, Fault};
 
@@ -45,10 +46,21 @@ async fn allocate(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AllocateResponse>, Fault> {
-    let request = read(parse(body)?)?;
-    let agent = user_agent(&headers);
-    hung_up.check().await?;
-    let granted = context.authority.allocate(&request, peer, agent).await?;
+    let start = kernel::boot_time();
+    let granted = async {
+        let request = read(parse(body)?)?;
+        hung_up.check().await?;
+        let agent = user_agent(&headers);
+        let granted = context.authority.allocate(&request, peer, agent).await?;
+        Ok::<_, Fault>((request, granted))
+    };
+    let granted: Result<(AllocateRequest, Granted), Fault> = granted.await;
+    let duration = kernel::boot_time().saturating_sub(start);
+    context.metrics.allocation_duration.observe(duration);
+    if granted.is_err() {
+        context.metrics.allocation_errors.inc();
+    }
+    let (request, granted) = granted?;
     if let Some(conflict) = &granted.grant.conflict {
         info!(holder = ?answers::conflict_line(conflict), "conflict");
     }
