@@ -1,6 +1,8 @@
-//! `styxy daemon start | stop | status`.
+//! `styxy daemon start | stop | status | restart | logs`.
 
-use std::error::Error;
+mod logs;
+mod restart;
+
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,10 +15,11 @@ use styxy_daemon::{Config, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
 
 use crate::background::{self, StartedBy};
-use crate::cli::{DaemonCommand, DaemonStartArgs, DaemonStatusArgs};
+use crate::cli::{DaemonCommand, DaemonStartArgs};
 use crate::client::Client;
 use crate::context::Context;
-use crate::manage::remote::{self, RemoteError};
+use crate::manage::remote::{Remote, RemoteError};
+use crate::manage::{failed, status, with_causes, with_console};
 use crate::output;
 use crate::places::Places;
 use crate::sys::detach::{self, Detached};
@@ -29,14 +32,16 @@ const STOP_PATIENCE: u16 = 10_000;
 pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
     let places = match Places::find(context) {
         Ok(places) => places,
-        Err(error) => return super::failed(&error),
+        Err(error) => return failed(&error),
     };
     match command {
         DaemonCommand::Start(args) if args.background => serve_in_background(&places, args),
         DaemonCommand::Start(args) if args.detach => start_detached(context, &places, args),
         DaemonCommand::Start(args) => serve_here(&places, args),
         DaemonCommand::Stop => stop(&places),
-        DaemonCommand::Status(args) => status(&places, args),
+        DaemonCommand::Status(format) => with_console(context, *format, &status::status),
+        DaemonCommand::Restart(_) => restart::restart(context, &places),
+        DaemonCommand::Logs(args) => logs::logs(&places, *args),
     }
 }
 
@@ -54,7 +59,7 @@ fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     match styxy_daemon::run(config) {
         Ok(Ended::LostTheRace) => already_running(places),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
-        Err(error) => super::failed(&with_causes(&error)),
+        Err(error) => failed(&with_causes(&error)),
     }
 }
 
@@ -63,7 +68,7 @@ fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     match detach::detach() {
         Ok(Detached::Starter) => return ExitCode::SUCCESS,
         Ok(Detached::Background) => {}
-        Err(error) => return super::failed(&error),
+        Err(error) => return failed(&error),
     }
     let log = LogTarget::File(places.home.join("daemon.log"));
     let on_ready = || {
@@ -72,7 +77,7 @@ fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
     };
     match styxy_daemon::run(config(places, args, log, Box::new(on_ready))) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => super::failed(&with_causes(&error)),
+        Err(error) => failed(&with_causes(&error)),
     }
 }
 
@@ -110,7 +115,7 @@ fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) ->
         return already_running(places);
     }
     if let Err(error) = background::start(context, places, StartedBy::User(args.idle_exit)) {
-        return super::failed(&error);
+        return failed(&error);
     }
     match ask(&places.socket()) {
         Ok(status) => {
@@ -120,7 +125,7 @@ fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) ->
             ));
             ExitCode::SUCCESS
         }
-        Err(error) => super::failed(&error),
+        Err(error) => failed(&error),
     }
 }
 
@@ -133,7 +138,7 @@ fn stop(places: &Places) -> ExitCode {
     let Some(pid) = client.daemon_pid() else {
         if client.is_reachable() {
             let error = "there is a daemon, but not in this container; stop it where it runs";
-            return super::failed(&error);
+            return failed(&error);
         }
         output::print("Styxy daemon is not running\n");
         return ExitCode::SUCCESS;
@@ -143,10 +148,10 @@ fn stop(places: &Places) -> ExitCode {
             output::print(&format!("Stopped Styxy daemon (PID: {pid})\n"));
             ExitCode::SUCCESS
         }
-        Ok(Terminated::StillThere) => super::failed(&format_args!(
+        Ok(Terminated::StillThere) => failed(&format_args!(
             "the daemon (PID: {pid}) was asked to stop and still runs; `kill -KILL {pid}` ends it"
         )),
-        Err(error) => super::failed(&format_args!(
+        Err(error) => failed(&format_args!(
             "cannot stop the daemon (PID: {pid}): {error}"
         )),
     }
@@ -177,48 +182,6 @@ fn terminate(pid: u32) -> nix::Result<Terminated> {
     }
 }
 
-fn status(places: &Places, args: &DaemonStatusArgs) -> ExitCode {
-    let status = match ask(&places.socket()) {
-        Ok(status) => status,
-        Err(RemoteError::NotRunning) => {
-            output::print(if args.json {
-                "{\"status\":\"stopped\"}\n"
-            } else {
-                "Status: Stopped\n"
-            });
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => return super::failed(&error),
-    };
-    if args.json {
-        output::print_json(&status);
-        return ExitCode::SUCCESS;
-    }
-    output::print(&format!(
-        "Status: Running (PID: {})\nUptime: {:.0}s\nAllocations: {}\nVersion: {}\nSocket: {}\n",
-        status.pid,
-        status.uptime,
-        status.allocations,
-        status.version,
-        places.socket().display()
-    ));
-    if let Some(reason) = status.degraded {
-        output::print(&format!("Degraded: {reason}\n"));
-    }
-    ExitCode::SUCCESS
-}
-
 fn ask(socket: &Path) -> Result<StatusResponse, RemoteError> {
-    remote::get(socket, api::STATUS)
-}
-
-/// An error and what is behind it, on one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    Remote::at_socket(socket)?.get(api::STATUS)
 }
