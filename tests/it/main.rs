@@ -5,6 +5,9 @@
 
 mod bad_input;
 mod cli;
+mod cli_daemon;
+mod cli_leases;
+mod cli_ways;
 mod fail_open;
 mod frameworks;
 mod harness;
