@@ -9,6 +9,7 @@ mod grant;
 mod lease;
 #[cfg(test)]
 mod properties;
+mod suggest;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,6 +28,7 @@ use crate::service_types::ServiceTypes;
 
 pub(crate) use grant::{Applicant, Grant, MAX_LEASES_PER_OWNER, OwnerKind, Refusal, holder};
 pub(crate) use lease::{Hold, Identity, Lease, LeaseId, LeaseIdError, Owner, Record};
+pub(crate) use suggest::Suggestions;
 
 /// How many services' last ports are remembered; beyond that the oldest is forgotten.
 const MAX_STICKY: usize = 4096;

@@ -5,6 +5,7 @@
 //! probe of the kernel happens while the lock is held.
 
 mod afterlife;
+mod observation;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -13,16 +14,18 @@ use std::time::Duration;
 
 use styxy_protocol::Port;
 use styxy_protocol::api::{AllocateRequest, Allocation, Conflict, Holder, ListenerReport};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::{info, warn};
 
+use crate::Classify;
 use crate::allocator::{
     Allocator, Applicant, Grant, Hold, LeaseId, OwnerKind, Record, Refusal, Release, ReportRefusal,
 };
-use crate::census::{Depth, Walker};
+use crate::census::{Census, Depth, Walker};
 use crate::journal::{Journal, Loaded};
 use crate::kernel::{self, Pidfd};
+use crate::observation::Sight;
 use crate::owner::{self, OwnerRefusal, Peer};
 use crate::settings::Settings;
 use crate::timers;
@@ -35,9 +38,13 @@ pub(crate) struct Authority {
     boot: String,
     sessions: PathBuf,
     /// Looks for leftovers.
-    marks: Walker,
+    marks: Walker<Census>,
     /// Looks for users of session directories.
-    maps: Walker,
+    maps: Walker<Census>,
+    /// Looks at who has which port.
+    sights: Walker<Sight>,
+    /// One scan at a time: of the few threads for slow things others stay free.
+    scans: Arc<Semaphore>,
     started: Duration,
     deadline_moved: Notify,
     /// daemon --number of leases--> idle timer
@@ -95,7 +102,12 @@ pub(crate) struct Health {
 
 impl Authority {
     /// Takes over what the journal remembers. Owners are watched once [`Self::resume`] is called.
-    pub(crate) fn new(loaded: Loaded, sessions: PathBuf, settings: &Settings) -> Arc<Self> {
+    pub(crate) fn new(
+        loaded: Loaded,
+        sessions: PathBuf,
+        settings: &Settings,
+        classify: Classify,
+    ) -> Arc<Self> {
         for remark in &loaded.remarks {
             warn!("{remark}");
         }
@@ -112,8 +124,10 @@ impl Authority {
             }),
             boot: kernel::boot_id(),
             sessions,
-            marks: Walker::start(Depth::Marks),
-            maps: Walker::start(Depth::Maps),
+            marks: Walker::start(|| Census::take(Depth::Marks)),
+            maps: Walker::start(|| Census::take(Depth::Maps)),
+            sights: Walker::start(move || Sight::take(&classify)),
+            scans: Arc::new(Semaphore::new(1)),
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
             lease_count_tx: watch::Sender::new(0),

@@ -33,7 +33,8 @@ pub(crate) enum Depth {
 }
 
 impl Census {
-    fn take(depth: Depth) -> Self {
+    /// Walks `/proc`.
+    pub(crate) fn take(depth: Depth) -> Self {
         let mut census = Self::default();
         for pid in kernel::every_pid() {
             let marked = marks(pid);
@@ -62,18 +63,19 @@ impl Census {
     }
 }
 
-/// The way to the next walk. `afterlife --where to send the answer--> walker`
-#[derive(Clone, Debug)]
-pub(crate) struct Walker {
-    question_tx: mpsc::UnboundedSender<oneshot::Sender<Arc<Census>>>,
+/// The way to the next walk, which finds a `T`. `who asks --where to send the answer--> walker`
+#[derive(Debug)]
+pub(crate) struct Walker<T> {
+    question_tx: mpsc::UnboundedSender<oneshot::Sender<Arc<T>>>,
 }
 
-impl Walker {
-    /// Starts the task that walks; it ends with the last handle.
+impl<T: Send + Sync + 'static> Walker<T> {
+    /// Starts the task that walks; it ends with the handle.
     ///
     /// # Panics
     /// Outside an event loop.
-    pub(crate) fn start(depth: Depth) -> Self {
+    pub(crate) fn start(walk: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        let walk = Arc::new(walk);
         let (question_tx, mut question_rx) = mpsc::unbounded_channel::<oneshot::Sender<_>>();
         tokio::spawn(async move {
             while let Some(first) = question_rx.recv().await {
@@ -82,10 +84,11 @@ impl Walker {
                     questions.push(more);
                 }
                 // Who gets no answer knows that the walk has failed.
-                if let Ok(census) = spawn_blocking(move || Census::take(depth)).await {
-                    let census = Arc::new(census);
+                let walk = Arc::clone(&walk);
+                if let Ok(found) = spawn_blocking(move || walk()).await {
+                    let found = Arc::new(found);
                     for answer_tx in questions {
-                        answer_tx.send(Arc::clone(&census)).ok();
+                        answer_tx.send(Arc::clone(&found)).ok();
                     }
                 }
             }
@@ -94,7 +97,7 @@ impl Walker {
     }
 
     /// What the next walk finds; `None` if it failed.
-    pub(crate) async fn ask(&self) -> Option<Arc<Census>> {
+    pub(crate) async fn ask(&self) -> Option<Arc<T>> {
         let (answer_tx, answer_rx) = oneshot::channel();
         self.question_tx.send(answer_tx).ok()?;
         answer_rx.await.ok()
@@ -144,6 +147,8 @@ fn id_of_library(path: &str) -> Option<LeaseId> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     const ID: &str = "00000000-0000-4000-8000-00000000002a";
@@ -172,6 +177,42 @@ mod tests {
             assert_eq!(ids(other), Vec::<String>::new(), "{other}");
         }
         assert_eq!(ids_of_entry(b"STYXY_LEASE=\xff"), []);
+    }
+
+    #[tokio::test]
+    async fn questions_that_come_during_a_walk_share_the_next_one() {
+        let (begun_tx, mut begun_rx) = mpsc::unbounded_channel();
+        let (release_tx, release_rx) = std::sync::mpsc::channel();
+        let (release_rx, walks) = (std::sync::Mutex::new(release_rx), AtomicUsize::new(0));
+        let walker = Walker::start(move || {
+            begun_tx.send(()).unwrap();
+            release_rx.lock().unwrap().recv().unwrap();
+            walks.fetch_add(1, Ordering::Relaxed) + 1
+        });
+        let later = async {
+            begun_rx.recv().await.unwrap();
+            let ask = async { tokio::join!(walker.ask(), walker.ask(), walker.ask()) };
+            let release = async {
+                release_tx.send(()).unwrap();
+                release_tx.send(()).unwrap();
+            };
+            tokio::join!(ask, release).0
+        };
+        let (first, (a, b, c)) = tokio::join!(walker.ask(), later);
+        assert_eq!(first.as_deref(), Some(&1));
+        for later in [a, b, c] {
+            assert_eq!(later.as_deref(), Some(&2));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_walk_that_fails_answers_nothing_and_the_next_one_is_made() {
+        let walks = AtomicUsize::new(0);
+        let walker = Walker::start(move || {
+            assert_ne!(walks.fetch_add(1, Ordering::Relaxed), 0, "on purpose");
+        });
+        assert_eq!(walker.ask().await, None);
+        assert!(walker.ask().await.is_some());
     }
 
     #[test]

@@ -11,12 +11,12 @@ mod process;
 mod readiness;
 mod sock_diag;
 
-pub use clock::{boot_time, rfc3339, wall_clock};
+pub use clock::{boot_time, from_ticks, rfc3339, wall_clock, wall_clock_millis};
 pub use pidfd::Pidfd;
 pub use probe::{ephemeral_range, port_is_free, probe};
 pub use process::{
-    ProcessIdentity, Stat, boot_id, command_line, environ, every_pid, holders, maps,
-    process_identity, same_pid_namespace, session_id, uid_of,
+    ProcessIdentity, Stat, arguments, boot_id, command_line, directory, environ, every_pid,
+    holders, is_directory_of, maps, name, process_identity, same_pid_namespace, session_id, uid_of,
 };
 pub(crate) use readiness::register;
-pub use sock_diag::{Listening, is_listening, listening, listening_on};
+pub use sock_diag::{Socket, bound, is_listening, listening, listening_on};

@@ -11,6 +11,7 @@ mod census;
 mod journal;
 pub mod kernel;
 mod log;
+mod observation;
 mod owner;
 mod place;
 pub mod placement;
@@ -22,10 +23,11 @@ mod timers;
 mod tree;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use styxy_protocol::ServiceType;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads for walks of `/proc`; they exist only while there is something to walk for.
@@ -92,6 +94,10 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
+/// Tells what kind of service a process is, given its arguments and its working directory; `None` where they do not
+/// say. May read files. The arguments are whatever the process has made of them.
+pub type Classify = Box<dyn Fn(&[String], Option<&Path>) -> Option<ServiceType> + Send + Sync>;
+
 /// What a daemon needs to know before it starts.
 pub struct Config {
     /// Where its files are.
@@ -102,6 +108,8 @@ pub struct Config {
     pub idle_exit: Option<Duration>,
     /// Where to log.
     pub log: LogTarget,
+    /// Tells the kind of service from a running process: the daemon itself knows no tool by name.
+    pub classify: Classify,
     /// Called once, when the socket accepts connections.
     pub on_ready: Box<dyn FnOnce() + Send>,
 }

@@ -51,7 +51,8 @@ pub(crate) async fn serve(
     }
     // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
     let (journal, journal_lock) = open_journal(paths).await;
-    let authority = Authority::new(journal, paths.sessions(), &Settings::default());
+    let settings = Settings::default();
+    let authority = Authority::new(journal, paths.sessions(), &settings, config.classify);
     let socket_failed = |source| DaemonError::Socket {
         path: paths.socket(),
         source,

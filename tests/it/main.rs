@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod cli_daemon;
 mod cli_leases;
+mod cli_ports;
 mod cli_ways;
 mod fail_open;
 mod frameworks;

@@ -8,6 +8,7 @@ use styxy_protocol::api::{Allocation, LeaseState, ListenerReport};
 use super::Allocator;
 use super::lease::{Hold, Lease};
 use crate::kernel::rfc3339;
+use crate::placement::Reserved;
 
 impl Allocator {
     /// Every lease, in ascending order of port, given the ports that something listens on.
@@ -18,6 +19,32 @@ impl Allocator {
             .collect();
         allocations.sort_by_key(|allocation| allocation.port);
         allocations
+    }
+
+    /// The lease that this port belongs to, given the ports that something listens on.
+    pub(crate) fn allocation_at(
+        &self,
+        port: Port,
+        listening: &BTreeSet<Port>,
+    ) -> Option<Allocation> {
+        self.lease_at(port)
+            .map(|lease| allocation(lease, listening))
+    }
+
+    /// The lease that this port belongs to, as main port, spare or reported listener.
+    pub(crate) fn lease_at(&self, port: Port) -> Option<&Lease> {
+        self.lease(*self.by_port.get(&port)?)
+    }
+
+    /// The ports from `first` to `last` that belong to a lease, ascending.
+    pub(crate) fn leased_ports(&self, first: Port, last: Port) -> impl Iterator<Item = Port> {
+        let ports = self.by_port.keys().copied();
+        ports.filter(move |port| (first..=last).contains(port))
+    }
+
+    /// Why this port is not handed out, if so.
+    pub(crate) fn reserved(&self, port: Port) -> Option<Reserved> {
+        self.placement.reserved(port)
     }
 }
 

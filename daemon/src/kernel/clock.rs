@@ -32,6 +32,28 @@ pub fn wall_clock() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// Milliseconds since 1970, for display only.
+pub fn wall_clock_millis() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+/// The time since boot that the kernel counts in its clock ticks (`proc_pid_stat(5)`).
+#[expect(
+    unsafe_code,
+    reason = "nix has sysconf only with a feature that nothing else needs"
+)]
+pub fn from_ticks(ticks: u64) -> Duration {
+    // SAFETY: the call takes an integer and touches no memory of ours.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    // It is 100 wherever it was not chosen otherwise when the kernel was built.
+    let per_second = u64::try_from(per_second).ok().filter(|&it| it > 0);
+    let per_second = per_second.unwrap_or(100);
+    let rest = (ticks % per_second) * 1000 / per_second;
+    Duration::from_secs(ticks / per_second) + Duration::from_millis(rest)
+}
+
 /// A time in seconds since 1970 as RFC 3339 says it, in UTC.
 pub fn rfc3339(seconds: u64) -> String {
     // Times behind the year 9999 cannot be said and come from no clock.
@@ -55,5 +77,12 @@ mod tests {
         let before = boot_time();
         assert!(before > Duration::ZERO);
         assert!(boot_time() >= before);
+    }
+
+    #[test]
+    fn a_process_has_started_after_boot_and_before_now() {
+        let identity = crate::kernel::process_identity(std::process::id()).unwrap();
+        let started = from_ticks(identity.start_time);
+        assert!(started > Duration::ZERO && started <= boot_time());
     }
 }

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,18 +77,52 @@ pub fn uid_of(pid: u32) -> Option<u32> {
     Some(fs::metadata(format!("/proc/{pid}")).ok()?.uid())
 }
 
-/// Its arguments, joined by spaces, at most 4 kB of them. `None` for kernel threads and zombies.
-pub fn command_line(pid: u32) -> Option<String> {
+/// Its arguments, at most so many bytes of them. `None` for kernel threads and zombies. A process may write over
+/// them: one that has given itself a title has a single argument with spaces in it.
+pub fn arguments(pid: u32, limit: u64) -> Option<Vec<String>> {
     let mut bytes = Vec::new();
     let file = fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
-    file.take(4096).read_to_end(&mut bytes).ok()?;
+    file.take(limit).read_to_end(&mut bytes).ok()?;
     while bytes.last() == Some(&0) {
         bytes.pop();
     }
     if bytes.is_empty() {
         return None;
     }
-    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+    let arguments = bytes.split(|byte| *byte == 0);
+    Some(
+        arguments
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
+            .collect(),
+    )
+}
+
+/// Its arguments, joined by spaces, at most 4 kB of them. `None` for kernel threads and zombies.
+pub fn command_line(pid: u32) -> Option<String> {
+    Some(arguments(pid, 4096)?.join(" "))
+}
+
+/// Name of its program as the kernel keeps it: at most 15 bytes, and the process may change it.
+pub fn name(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let name = String::from_utf8_lossy(&bytes);
+    Some(name.strip_suffix('\n').unwrap_or(&name).to_owned())
+}
+
+/// Its working directory, as the kernel writes it: one that was removed has ` (deleted)` behind its name.
+pub fn directory(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// Whether this path leads us to the working directory of the process. It does not where the directory was removed,
+/// nor where the process is in a container and its files are others than ours.
+pub fn is_directory_of(path: &Path, pid: u32) -> bool {
+    let identity = |path: &Path| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    let theirs = identity(Path::new(&format!("/proc/{pid}/cwd")));
+    theirs.is_some() && theirs == identity(path)
 }
 
 /// The random name of this boot of the kernel. Empty where it cannot be read.
@@ -148,7 +183,7 @@ pub fn holders(inodes: &[u32], among: Option<&[u32]>) -> Vec<(u32, u32)> {
     found
 }
 
-fn socket_inode(target: &std::path::Path) -> Option<u32> {
+fn socket_inode(target: &Path) -> Option<u32> {
     target
         .to_str()?
         .strip_prefix("socket:[")?
@@ -203,6 +238,12 @@ mod tests {
         BufReader::new(output).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         assert_eq!(command_line(pid).as_deref(), Some("cat -"));
+        assert_eq!(arguments(pid, 4096).unwrap(), ["cat", "-"]);
+        assert_eq!(arguments(pid, 2).unwrap(), ["ca"]);
+        assert_eq!(name(pid).as_deref(), Some("cat"));
+        let directory = directory(pid).unwrap();
+        assert!(is_directory_of(&directory, pid));
+        assert!(!is_directory_of(Path::new("/proc"), pid));
         let environ = environ(pid);
         let mut entries = environ.split(|byte| *byte == 0);
         assert!(entries.any(|entry| entry == b"STYXY_TEST_MARK=mark-0001"));
@@ -211,6 +252,7 @@ mod tests {
         child.wait().expect("it ends");
         assert_eq!(process_identity(pid), None);
         assert_eq!(command_line(pid), None);
+        assert!(!is_directory_of(&directory, pid));
         assert!(super::environ(pid).is_empty() && maps(pid).is_empty());
     }
 

@@ -1,4 +1,4 @@
-//! The listening TCP sockets of this network namespace, by netlink (`sock_diag(7)`).
+//! The TCP sockets of this network namespace that have a port to themselves, by netlink (`sock_diag(7)`).
 //!
 //! One dump a family takes tens of microseconds; `/proc/net/tcp` walks the kernel's whole hash table and
 //! takes milliseconds. Layouts are those of `linux/netlink.h` and `linux/inet_diag.h`, read byte by byte.
@@ -13,10 +13,10 @@ use nix::sys::socket::{
 };
 use styxy_protocol::Port;
 
-/// A listening TCP socket.
+/// A TCP socket that listens, or that is bound and does not listen yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listening {
-    /// The port it listens on.
+pub struct Socket {
+    /// Its port.
     pub port: Port,
     /// The address it is bound to.
     pub address: IpAddr,
@@ -30,16 +30,25 @@ pub struct Listening {
 ///
 /// # Errors
 /// Where the kernel has no `sock_diag` or a sandbox forbids it.
-pub fn listening() -> io::Result<Vec<Listening>> {
-    dump(0)
+pub fn listening() -> io::Result<Vec<Socket>> {
+    dump(TCP_LISTEN, 0)
+}
+
+/// Every TCP socket that is bound and neither listens nor is connected, of both families. Empty before Linux 6.8,
+/// which does not tell. Walks the kernel's table of connections, which takes up to milliseconds.
+///
+/// # Errors
+/// As [`listening`].
+pub fn bound() -> io::Result<Vec<Socket>> {
+    dump(TCP_BOUND_INACTIVE, 0)
 }
 
 /// The sockets that listen on this port, of both families and on any address.
 ///
 /// # Errors
 /// As [`listening`].
-pub fn listening_on(port: Port) -> io::Result<Vec<Listening>> {
-    dump(port.get())
+pub fn listening_on(port: Port) -> io::Result<Vec<Socket>> {
+    dump(TCP_LISTEN, port.get())
 }
 
 /// Whether anything listens on this port. Where the kernel does not tell, the answer is that of a bind.
@@ -58,6 +67,7 @@ const NLMSG_DONE: u16 = 3;
 const NLMSG_HEADER: usize = 16;
 const REQUEST: usize = 72;
 const TCP_LISTEN: u32 = 10;
+const TCP_BOUND_INACTIVE: u32 = 13;
 /// Offset of `inet_diag_msg` fields from its start.
 const SOURCE_PORT: usize = 4;
 const SOURCE_ADDRESS: usize = 8;
@@ -65,7 +75,7 @@ const UID: usize = 64;
 const INODE: usize = 68;
 const DIAG_MESSAGE: usize = 72;
 
-fn dump(port: u16) -> io::Result<Vec<Listening>> {
+fn dump(state: u32, port: u16) -> io::Result<Vec<Socket>> {
     let fd = socket(
         AddressFamily::Netlink,
         SockType::Datagram,
@@ -74,7 +84,8 @@ fn dump(port: u16) -> io::Result<Vec<Listening>> {
     )?;
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
-        match dump_family(&fd, u8::try_from(family).unwrap_or(0), port, &mut found) {
+        let request = request(u8::try_from(family).unwrap_or(0), state, port);
+        match dump_family(&fd, request, port, &mut found) {
             // A kernel without IPv6 has no such sockets.
             Err(error)
                 if family == libc::AF_INET6 && error.raw_os_error() == Some(libc::ENOENT) => {}
@@ -84,8 +95,13 @@ fn dump(port: u16) -> io::Result<Vec<Listening>> {
     Ok(found)
 }
 
-fn dump_family(fd: &OwnedFd, family: u8, port: u16, found: &mut Vec<Listening>) -> io::Result<()> {
-    send(fd.as_raw_fd(), &request(family, port), MsgFlags::empty())?;
+fn dump_family(
+    fd: &OwnedFd,
+    request: [u8; REQUEST],
+    port: u16,
+    found: &mut Vec<Socket>,
+) -> io::Result<()> {
+    send(fd.as_raw_fd(), &request, MsgFlags::empty())?;
     let mut buffer = vec![0_u8; 32 * 1024];
     loop {
         let length = match recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
@@ -100,14 +116,14 @@ fn dump_family(fd: &OwnedFd, family: u8, port: u16, found: &mut Vec<Listening>) 
 }
 
 /// `nlmsghdr` and `inet_diag_req_v2`. The kernel compares a source port other than 0 itself.
-fn request(family: u8, port: u16) -> [u8; REQUEST] {
+fn request(family: u8, state: u32, port: u16) -> [u8; REQUEST] {
     let mut bytes = [0; REQUEST];
     bytes[0..4].copy_from_slice(&72_u32.to_ne_bytes());
     bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
     bytes[16] = family;
     bytes[17] = 6; // IPPROTO_TCP
-    bytes[20..24].copy_from_slice(&(1_u32 << TCP_LISTEN).to_ne_bytes());
+    bytes[20..24].copy_from_slice(&(1_u32 << state).to_ne_bytes());
     bytes[24..26].copy_from_slice(&port.to_be_bytes());
     bytes
 }
@@ -117,7 +133,7 @@ enum Dump {
     More,
 }
 
-fn read_messages(mut rest: &[u8], port: u16, found: &mut Vec<Listening>) -> io::Result<Dump> {
+fn read_messages(mut rest: &[u8], port: u16, found: &mut Vec<Socket>) -> io::Result<Dump> {
     while let Some(length) = u32_at(rest, 0).and_then(|length| usize::try_from(length).ok()) {
         let Some(message) = rest.get(NLMSG_HEADER..length) else {
             return Err(io::ErrorKind::InvalidData.into());
@@ -139,7 +155,7 @@ fn read_messages(mut rest: &[u8], port: u16, found: &mut Vec<Listening>) -> io::
     Ok(Dump::More)
 }
 
-fn read_socket(message: &[u8]) -> Option<Listening> {
+fn read_socket(message: &[u8]) -> Option<Socket> {
     let message = message.get(..DIAG_MESSAGE)?;
     let port = u16::from_be_bytes(*message[SOURCE_PORT..].first_chunk()?);
     let address = &message[SOURCE_ADDRESS..];
@@ -148,7 +164,7 @@ fn read_socket(message: &[u8]) -> Option<Listening> {
     } else {
         IpAddr::V4(Ipv4Addr::from(*address.first_chunk::<4>()?))
     };
-    Some(Listening {
+    Some(Socket {
         port: Port::new(port)?,
         address,
         inode: u32_at(message, INODE)?,
@@ -168,8 +184,10 @@ fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{SocketAddrV4, TcpListener};
     use std::os::unix::fs::MetadataExt;
+
+    use nix::sys::socket::{Backlog, SockaddrIn, bind, listen};
 
     use super::*;
 
@@ -184,7 +202,7 @@ mod tests {
             let fd = format!("/proc/self/fd/{}", held.as_raw_fd());
             let inode = std::fs::metadata(fd).unwrap().ino();
             let port = Port::new(local.port()).unwrap();
-            let expected = Listening {
+            let expected = Socket {
                 port,
                 address: local.ip(),
                 inode: u32::try_from(inode).unwrap(),
@@ -202,6 +220,28 @@ mod tests {
         let port = Port::new(held.local_addr().unwrap().port()).unwrap();
         drop(held);
         assert!(!is_listening(port));
+    }
+
+    #[test]
+    fn a_bound_socket_is_found_until_it_listens() {
+        let address = SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+        let fd = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        bind(fd.as_raw_fd(), &address).unwrap();
+        let held = TcpListener::from(fd);
+        let port = Port::new(held.local_addr().unwrap().port()).unwrap();
+        let is_there = || bound().unwrap().iter().any(|socket| socket.port == port);
+        assert!(!is_listening(port));
+        // Linux before 6.8 does not tell.
+        if is_there() {
+            listen(&held, Backlog::new(1).unwrap()).unwrap();
+            assert!(is_listening(port) && !is_there());
+        }
     }
 
     #[test]

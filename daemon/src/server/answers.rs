@@ -7,7 +7,8 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use styxy_protocol::api::{
-    AllocateRequest, AllocateResponse, Conflict, ErrorCode, ErrorResponse, Holder, PROTOCOL,
+    AllocateRequest, AllocateResponse, Conflict, ErrorCode, ErrorContext, ErrorResponse, Holder,
+    PROTOCOL,
 };
 use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port};
 
@@ -70,6 +71,11 @@ impl Fault {
 
     pub(super) fn held_by(mut self, holder: Option<Holder>) -> Self {
         self.body.holder = holder;
+        self
+    }
+
+    pub(super) fn about(mut self, context: ErrorContext) -> Self {
+        self.body.context = Some(Box::new(context));
         self
     }
 }

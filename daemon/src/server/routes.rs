@@ -1,6 +1,7 @@
 //! One handler an endpoint: read, ask the authority, answer. A file for each group of endpoints.
 
 mod leases;
+mod observation;
 mod status;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) fn router(context: Context) -> Router {
     guarded(
         Router::new()
             .merge(leases::routes())
+            .merge(observation::routes())
             .merge(status::routes())
             .with_state(context),
     )

@@ -138,6 +138,7 @@ pub(crate) fn config(paths: &Paths) -> Config {
         version: "0.0.0-test",
         idle_exit: None,
         log: LogTarget::Discard,
+        classify: Box::new(|_, _| None),
         on_ready: Box::new(|| {}),
     }
 }
@@ -250,7 +251,8 @@ impl Drop for Process {
 /// outside every service type's.
 pub(crate) fn fresh_port() -> Port {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = std::process::id() % 7000;
+    // Runs that are started one after the other are far apart.
+    let start = std::process::id().wrapping_mul(251) % 8000;
     let start = u16::try_from(start).expect("small");
     loop {
         let number = 12_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000;

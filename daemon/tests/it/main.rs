@@ -4,3 +4,5 @@ mod api;
 mod files;
 mod harness;
 mod life;
+mod observation;
+mod scan;

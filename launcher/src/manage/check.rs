@@ -48,8 +48,8 @@ fn system_usage(usage: &SystemUsage) -> String {
     if let Some(process) = &usage.process {
         facts.add("Process", printable(&process.name));
         facts.add("PID", process.pid);
-        facts.add_if("User", process.user.as_deref().map(printable));
     }
+    facts.add_if("User", usage.user.as_deref().map(printable));
     facts.add("Address", printable(&usage.local_address));
     facts.add("Detected by", printable(&usage.tool));
     facts.into()
@@ -75,6 +75,7 @@ pub(super) mod tests {
                 pid: 4107,
                 user: Some("me".to_owned()),
             }),
+            user: Some("me".to_owned()),
             tool: "sock_diag".to_owned(),
         }
     }

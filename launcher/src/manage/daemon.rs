@@ -4,15 +4,17 @@ mod logs;
 mod restart;
 
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
-use styxy_daemon::{Config, Ended, LogTarget, Paths};
+use styxy_daemon::{Classify, Config, Ended, LogTarget, Paths};
 use styxy_protocol::api::{self, StatusResponse};
+use styxy_recipes::{Catalog, service_type_of_process};
 
 use crate::background::{self, StartedBy};
 use crate::cli::{DaemonCommand, DaemonStartArgs};
@@ -20,6 +22,7 @@ use crate::client::Client;
 use crate::context::Context;
 use crate::manage::remote::{Remote, RemoteError};
 use crate::manage::{failed, status, with_causes, with_console};
+use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::Places;
 use crate::sys::detach::{self, Detached};
@@ -95,8 +98,22 @@ fn config(
         version: env!("CARGO_PKG_VERSION"),
         idle_exit: args.idle_exit.map(Duration::from_secs),
         log,
+        classify: classify(Places::recipes(&places.home)),
         on_ready,
     }
+}
+
+/// What the recipes say of running processes. The user's are read when somebody asks for the first time; what is
+/// wrong with them, every run says.
+fn classify(recipes: PathBuf) -> Classify {
+    let catalog = OnceLock::new();
+    Box::new(move |argv, cwd| {
+        let catalog = catalog.get_or_init(|| {
+            let (sources, _) = observe::recipes(&recipes);
+            Catalog::builtin().with_user_recipes(sources).0
+        });
+        service_type_of_process(catalog, argv, cwd, &ProjectFiles::default())
+    })
 }
 
 fn already_running(places: &Places) -> ExitCode {
@@ -184,4 +201,41 @@ fn terminate(pid: u32) -> nix::Result<Terminated> {
 
 fn ask(socket: &Path) -> Result<StatusResponse, RemoteError> {
     Remote::at_socket(socket)?.get(api::STATUS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn running_processes_are_known_by_recipes_by_the_users_own_and_by_the_project() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let recipes = dir.path().join("recipes");
+        fs::create_dir(&recipes).expect("a directory");
+        let recipe = r#"
+            [[recipe]]
+            name = "our-server"
+            ecosystem = "system"
+            service_type = "messaging"
+            [[recipe.match]]
+            program = ["our-server"]
+        "#;
+        fs::write(recipes.join("ours.toml"), recipe).expect("a file");
+        fs::write(recipes.join("broken.toml"), "[[recipe]]").expect("a file");
+        let package = r#"{"dependencies": {"express": "5"}}"#;
+        fs::write(dir.path().join("package.json"), package).expect("a file");
+        let classify = classify(recipes);
+        let kind = |argv: &[&str], cwd: Option<&Path>| {
+            let argv: Vec<String> = argv.iter().map(|&it| it.to_owned()).collect();
+            classify(&argv, cwd).map(|it| it.to_string())
+        };
+        let vite = ["node", "/p/node_modules/.bin/vite"];
+        assert_eq!(kind(&vite, None).as_deref(), Some("dev"));
+        assert_eq!(kind(&["our-server"], None).as_deref(), Some("messaging"));
+        let express = kind(&["node", "app.js"], Some(dir.path()));
+        assert_eq!(express.as_deref(), Some("api"));
+        assert_eq!(kind(&["node", "app.js"], None), None);
+    }
 }

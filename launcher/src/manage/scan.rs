@@ -57,7 +57,10 @@ fn row(port: &ScannedPort) -> [String; 5] {
     };
     let held_by = |it: &api::SystemUsage| match &it.process {
         Some(process) => format!("{} (PID: {})", visible(&process.name), process.pid),
-        None => "another user's process".to_owned(),
+        None => match &it.user {
+            Some(user) => format!("a process of {}", visible(user)),
+            None => "an unknown process".to_owned(),
+        },
     };
     [
         port.port.to_string(),

@@ -69,6 +69,12 @@ fn process(seen: &Observation, view: &View) -> String {
     facts.add("Service", printable(&seen.service_type));
     let addresses: Vec<String> = seen.addresses.iter().map(|it| printable(it)).collect();
     facts.add("Listens on", addresses.join(", "));
+    let others: Vec<String> = seen
+        .others
+        .iter()
+        .map(|it| format!("{} (PID: {})", printable(&it.name), it.pid))
+        .collect();
+    facts.add_if("Others", (!others.is_empty()).then(|| others.join(", ")));
     if seen.pid.is_some() {
         facts.add("Runs for", span(Duration::from_millis(seen.duration_ms)));
     }
@@ -77,6 +83,8 @@ fn process(seen: &Observation, view: &View) -> String {
 
 #[cfg(test)]
 mod tests {
+    use styxy_protocol::api::PortProcess;
+
     use super::super::list::tests::{lease, port};
     use super::super::view::tests::view;
     use super::*;
@@ -94,6 +102,11 @@ mod tests {
             worktree: Some("/home/me/shop".to_owned()),
             uid: 1000,
             lock_id: None,
+            others: vec![PortProcess {
+                name: "vite\u{7}".to_owned(),
+                pid: 77,
+                user: None,
+            }],
             timestamp: 0,
             duration_ms: 200_000,
         }
@@ -138,6 +151,7 @@ mod tests {
     fn a_process_of_somebody_else_is_told_as_far_as_it_is_known() {
         let found = held_by(Some(Observation {
             pid: None,
+            others: Vec::new(),
             process: None,
             command: None,
             directory: None,

@@ -15,26 +15,30 @@ pub struct CheckResponse {
     pub available: bool,
     /// Its lease.
     pub allocated_to: Option<Allocation>,
-    /// Who listens on it.
+    /// Who listens on it, or has bound it.
     pub system_usage: Option<SystemUsage>,
     /// Why it is not handed out although nobody has it (ephemeral range, refused by browsers, privileged).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<String>,
 }
 
-/// A listening socket.
+/// A socket that has a port to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemUsage {
     /// The port.
     pub port: Port,
     /// `tcp` or `tcp6`.
     pub protocol: String,
-    /// Always `LISTEN`; `BOUND` where the port cannot be bound and nobody listens.
+    /// `LISTEN`; `BOUND` where the port cannot be bound and nobody listens.
     pub state: String,
-    /// Address and port it is bound to, as `127.0.0.1:3000` or `[::1]:3000`.
+    /// Address and port it is bound to, as `127.0.0.1:3000` or `[::1]:3000`; `*:3000` where the kernel does not tell.
+    /// Of several addresses the first, IPv4 before IPv6.
     pub local_address: String,
     /// Who has it, as far as may be seen.
     pub process: Option<PortProcess>,
+    /// Name of the user who made the socket, or the number where it has none: known of other users' sockets too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// How it was found: `sock_diag`, or `bind` where the kernel does not tell.
     pub tool: String,
 }
@@ -91,17 +95,17 @@ pub struct ObserveResponse {
 pub struct Observation {
     /// The port.
     pub port: Port,
-    /// Its process, if it may be seen: other users' processes may not.
+    /// Its process, if it may be seen: other users' processes may not. Of a server that has forked, the first.
     pub pid: Option<u32>,
     /// Name of its program.
     pub process: Option<String>,
-    /// Its command line.
+    /// Its command line, at most 4 kB of it.
     pub command: Option<String>,
     /// Kind of service: that of the lease, else as its command line says, else `unknown`.
     pub service_type: String,
     /// The instance whose lease it is.
     pub instance_id: Option<String>,
-    /// Addresses it listens on.
+    /// Addresses it is listened on, as `127.0.0.1:3000` or `[::1]:3000`, IPv4 first.
     pub addresses: Vec<String>,
     /// Working directory of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,9 +118,12 @@ pub struct Observation {
     /// Id of the lease that the port belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_id: Option<String>,
+    /// Processes that listen on the same port of their own accord: on other addresses, or sharing it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<PortProcess>,
     /// When this was seen: now, in milliseconds since 1970.
     pub timestamp: u64,
-    /// How long the process has been running, in milliseconds.
+    /// How long the process has been running, in milliseconds; 0 if it may not be seen.
     pub duration_ms: u64,
 }
 
