@@ -26,6 +26,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use styxy_protocol::api::Build;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use styxy_protocol::ServiceType;
 use tokio::signal::unix::{SignalKind, signal};
@@ -102,8 +104,8 @@ pub type Classify = Box<dyn Fn(&[String], Option<&Path>) -> Option<ServiceType> 
 pub struct Config {
     /// Where its files are.
     pub paths: Paths,
-    /// Version of styxy, as reported by `GET /status`.
-    pub version: &'static str,
+    /// Which styxy it is, as it tells its clients.
+    pub build: Build,
     /// Exit after this long without a lease; `None` is never.
     pub idle_exit: Option<Duration>,
     /// Where to log.

@@ -60,12 +60,16 @@ pub(crate) async fn serve(
     let listener = open_socket(&paths.socket()).map_err(socket_failed)?;
     let place = Place::of(paths).map_err(socket_failed)?;
     write_pid(paths);
-    info!(version = config.version, "serving");
+    info!(
+        version = config.build.version,
+        protocol = config.build.protocol,
+        "serving"
+    );
 
     let (stop_tx, stop_rx) = watch::channel(());
     let context = Context {
         authority: authority.clone(),
-        version: config.version,
+        build: config.build,
     };
     let uid = nix::unistd::geteuid().as_raw();
     let server = tokio::spawn(server::serve(

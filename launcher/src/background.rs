@@ -3,13 +3,16 @@
 //! Many launchers may find no daemon at once: one of them, chosen by a lock on a file that is never deleted,
 //! starts it, the others wait for the socket. The daemon's own lock decides in the end, so a lost race here
 //! costs a process and nothing else. A start that failed is not tried again for a while by anybody, so that a
-//! broken installation costs each command a file look-up and not a process.
+//! broken installation costs each command a file look-up and not a process. A daemon of an older styxy is ended
+//! under the same lock; the one that is started then goes on with its leases.
+
+pub(crate) mod stop;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -25,6 +28,9 @@ use crate::places::Places;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long after a failed start nobody tries again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(20);
+/// Between two looks at what another launcher is doing.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// A daemon that nobody asked for by name goes away after this many seconds without a lease.
 const IDLE_EXIT_SECONDS: u64 = 30 * 60;
 /// What the daemon needs from the environment. Nothing else of one project's shell gets into it.
@@ -46,6 +52,9 @@ pub(crate) enum StartError {
     /// Somebody tried a moment ago and it failed; what it said then.
     #[error("the daemon could not be started a moment ago: {0}")]
     FailedBefore(String),
+    /// The daemon of an older styxy could not be ended to make room for it.
+    #[error("the daemon of an older styxy could not be replaced: {0}")]
+    Stop(#[from] stop::StopError),
     /// It neither answers nor ends.
     #[error("the daemon did not answer within {} seconds", PATIENCE.as_secs())]
     Silent,
@@ -65,20 +74,20 @@ pub(crate) enum StartedBy {
 
 /// Returns when a daemon answers at the socket of these places.
 pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result<(), StartError> {
-    let client = Client::new(places.socket());
-    let failure = places.runtime.join("start.failed");
-    let has_just_failed = || match recent_failure(&failure, SystemTime::now()) {
-        Some(reason) if by == StartedBy::Run => Err(StartError::FailedBefore(reason)),
-        _ => Ok(()),
+    let client = Client::new(places.socket(), context.build);
+    let failure = failure_file(places);
+    let has_just_failed = || match by {
+        StartedBy::Run => has_just_failed(&failure),
+        StartedBy::User(_) => Ok(()),
     };
     has_just_failed()?;
     let deadline = now() + PATIENCE;
-    let mut pause = Duration::from_millis(1);
+    let mut pause = FIRST_PAUSE;
     loop {
         if client.is_reachable() {
             return Ok(());
         }
-        if let Some(_lock) = try_lock(&places.runtime.join("start.lock"))? {
+        if let Some(_lock) = try_lock(&lock_file(places))? {
             if client.is_reachable() {
                 return Ok(());
             }
@@ -98,9 +107,54 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
             remember(&failure, &StartError::Silent);
             return Err(StartError::Silent);
         }
-        nap(pause);
-        pause = (pause * 2).min(Duration::from_millis(50));
+        nap(&mut pause);
     }
+}
+
+/// Returns when the daemon at the socket of these places, if there still is one, is not an older styxy's. Of many that
+/// find an older one one ends it.
+pub(crate) fn end_older(context: &Context, places: &Places) -> Result<(), StartError> {
+    let client = Client::new(places.socket(), context.build);
+    let failure = failure_file(places);
+    // An old daemon is better than none.
+    has_just_failed(&failure)?;
+    let deadline = now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(_lock) = try_lock(&lock_file(places))? {
+            let is_older = client
+                .protocol()
+                .is_ok_and(|theirs| client.is_older(theirs));
+            if !is_older {
+                return Ok(());
+            }
+            let stopped = stop::stop(&client, deadline.saturating_duration_since(now()));
+            return stopped.map(drop).map_err(|error| {
+                let error = error.into();
+                remember(&failure, &error);
+                error
+            });
+        }
+        if now() >= deadline {
+            return Err(StartError::Silent);
+        }
+        nap(&mut pause);
+    }
+}
+
+/// The file whose lock gives the right to start and to end daemons. Never deleted.
+fn lock_file(places: &Places) -> PathBuf {
+    places.runtime.join("start.lock")
+}
+
+/// Why the last start failed.
+fn failure_file(places: &Places) -> PathBuf {
+    places.runtime.join("start.failed")
+}
+
+fn has_just_failed(failure: &Path) -> Result<(), StartError> {
+    recent_failure(failure, SystemTime::now())
+        .map_or(Ok(()), |reason| Err(StartError::FailedBefore(reason)))
 }
 
 /// The start lock, unless another launcher has it.
@@ -191,7 +245,7 @@ fn read_until_closed(mut reader: PipeReader, deadline: Instant) -> Result<String
 fn remember(path: &Path, error: &StartError) {
     let reason = match error {
         StartError::Failed(reason) | StartError::FailedBefore(reason) => reason.clone(),
-        StartError::Silent | StartError::Io(_) => error.to_string(),
+        StartError::Stop(_) | StartError::Silent | StartError::Io(_) => error.to_string(),
     };
     drop(fs::write(path, reason));
 }
@@ -216,8 +270,9 @@ fn now() -> Instant {
     clippy::disallowed_methods,
     reason = "another launcher starts the daemon; the kernel has no event for `somebody listens on that path now`"
 )]
-fn nap(pause: Duration) {
-    std::thread::sleep(pause);
+fn nap(pause: &mut Duration) {
+    std::thread::sleep(*pause);
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 
 #[cfg(test)]
@@ -235,6 +290,7 @@ mod tests {
             runtime: temp.path().to_owned(),
         };
         let context = Context {
+            build: crate::BUILD,
             env: Vec::new(),
             cwd: None,
             pid: 1,

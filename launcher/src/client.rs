@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
 use styxy_protocol::api::{
-    self, AllocateRequest, AllocateResponse, ErrorResponse, ListenerReport, ReleaseResponse,
+    self, AllocateRequest, AllocateResponse, Build, ErrorResponse, ListenerReport, ReleaseResponse,
 };
 
 use connection::Failure;
@@ -32,6 +32,8 @@ const LITTLE_PATIENCE: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Which styxy asks.
+    build: Build,
     /// The last request got no answer in time.
     is_silent: Arc<AtomicBool>,
 }
@@ -67,22 +69,86 @@ pub(crate) enum ClientError {
     /// The answer is not HTTP with JSON.
     #[error("the daemon's answer cannot be read: {0}")]
     Garbled(String),
-    /// The daemon speaks another version of the contract.
-    #[error("the running daemon speaks protocol {theirs}, this styxy speaks {ours}; `styxy daemon stop` ends it", ours = api::PROTOCOL)]
-    OtherProtocol {
+    /// The daemon is an older styxy's, which this one may replace.
+    #[error(
+        "the running daemon is of an older styxy (protocol {theirs}, this one speaks {ours}); `styxy daemon restart` replaces it"
+    )]
+    Older {
         /// The daemon's protocol number.
         theirs: u32,
+        /// Ours.
+        ours: u32,
+        /// The lease that it gave before it was known to be older.
+        lease: Option<String>,
+    },
+    /// The daemon is a newer styxy's, which is not ours to replace.
+    #[error(
+        "the running daemon is of a newer styxy (protocol {theirs}, this one speaks {ours}); update this one"
+    )]
+    Newer {
+        /// The daemon's protocol number.
+        theirs: u32,
+        /// Ours.
+        ours: u32,
     },
     /// The daemon refused.
     #[error("{}", .0.error)]
     Refused(Box<ErrorResponse>),
 }
 
+/// What the answer to a request for a port has whatever version the daemon is of. Read before anything else.
+#[derive(Deserialize)]
+struct Greeting {
+    protocol: u32,
+    lock_id: Option<String>,
+    existing: Option<IgnoredAny>,
+}
+
+impl Greeting {
+    /// The lease, if there is one and it is ours.
+    fn lease(self) -> Option<String> {
+        let is_somebody_elses = self.existing.is_some();
+        self.lock_id
+            .filter(|id| !id.is_empty() && !is_somebody_elses)
+    }
+}
+
+/// What is read of the status of a daemon of any version.
+#[derive(Deserialize)]
+struct Standing {
+    protocol: u32,
+}
+
+/// What is read of a lease in the list of a daemon of any version.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Listed {
+    /// Its identifier.
+    pub(crate) lock_id: String,
+    /// Worktree of the service.
+    pub(crate) project_path: Option<String>,
+    /// Name of the service.
+    pub(crate) service_name: Option<String>,
+    /// Where it stands, as `LeaseState`.
+    pub(crate) state: String,
+    /// One for each of its ports that something listens on.
+    pub(crate) listeners: Vec<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    allocations: Vec<Listed>,
+}
+
+/// Status and body of an answer.
+type Answer = (u16, Vec<u8>);
+
 impl Client {
-    /// A client of the daemon at this socket. Connects only when asked something.
-    pub(crate) fn new(socket: PathBuf) -> Self {
+    /// A client, of this styxy, of the daemon at this socket. Connects only when asked something.
+    pub(crate) fn new(socket: PathBuf, build: Build) -> Self {
         Self {
             socket,
+            build,
             is_silent: Arc::default(),
         }
     }
@@ -107,14 +173,54 @@ impl Client {
         &self,
         request: &AllocateRequest,
     ) -> Result<AllocateResponse, ClientError> {
-        let answer: AllocateResponse = self.call("POST", api::ALLOCATE, Some(request), PATIENCE)?;
-        if answer.protocol == api::PROTOCOL {
-            Ok(answer)
-        } else {
-            Err(ClientError::OtherProtocol {
-                theirs: answer.protocol,
-            })
+        let answer = self.exchange("POST", api::ALLOCATE, Some(request), PATIENCE)?;
+        if let Ok(greeting) = serde_json::from_slice::<Greeting>(&answer.1) {
+            if greeting.protocol == self.build.protocol {
+                return read_answer(&answer);
+            }
+            return Err(self.other_protocol(greeting.protocol, greeting.lease()));
         }
+        // A daemon of another version may refuse what this one would not, and in words that cannot be read.
+        match (read_answer(&answer), self.protocol()) {
+            (Err(_), Ok(theirs)) if theirs != self.build.protocol => {
+                Err(self.other_protocol(theirs, None))
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    /// The protocol number of the daemon.
+    pub(crate) fn protocol(&self) -> Result<u32, ClientError> {
+        let answer = self.exchange("GET", api::STATUS, None::<&()>, BRIEF_PATIENCE)?;
+        Ok(read_answer::<Standing>(&answer)?.protocol)
+    }
+
+    /// Whether the daemon is an older one than belongs to this styxy.
+    pub(crate) fn is_older(&self, theirs: u32) -> bool {
+        theirs < self.build.protocol
+    }
+
+    fn other_protocol(&self, theirs: u32, lease: Option<String>) -> ClientError {
+        let ours = self.build.protocol;
+        if self.is_older(theirs) {
+            return ClientError::Older {
+                theirs,
+                ours,
+                lease,
+            };
+        }
+        if let Some(id) = lease {
+            // Should it fail, the lease ends with this run.
+            drop(self.release(&id));
+        }
+        ClientError::Newer { theirs, ours }
+    }
+
+    /// What the daemon's list says about a lease; `None` when it has ended.
+    pub(crate) fn listed(&self, lease_id: &str) -> Result<Option<Listed>, ClientError> {
+        let list: List = self.call("GET", api::ALLOCATIONS, None::<&()>, BRIEF_PATIENCE)?;
+        let mut leases = list.allocations.into_iter();
+        Ok(leases.find(|lease| lease.lock_id == lease_id))
     }
 
     /// Gives a lease back.
@@ -146,6 +252,16 @@ impl Client {
         body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<A, ClientError> {
+        read_answer(&self.exchange(method, path, body, patience)?)
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+        patience: Duration,
+    ) -> Result<Answer, ClientError> {
         let body = body
             .map_or(Ok(Vec::new()), serde_json::to_vec)
             .map_err(|error| ClientError::Garbled(error.to_string()))?;
@@ -157,7 +273,10 @@ impl Client {
         let answer = connection::exchange(&self.socket, &request(method, path, &body), patience);
         let is_silent = matches!(answer, Err(Failure::Silent | Failure::Stopped(_)));
         self.is_silent.store(is_silent, Ordering::Relaxed);
-        read_answer(&answer.map_err(|failure| self.explain(failure))?)
+        let answer = answer.map_err(|failure| self.explain(failure))?;
+        let (status, body) = parse(&answer)
+            .ok_or_else(|| ClientError::Garbled("it is not an HTTP answer".to_owned()))?;
+        Ok((status, body.to_owned()))
     }
 
     fn explain(&self, failure: Failure) -> ClientError {
@@ -181,12 +300,10 @@ fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     request
 }
 
-fn read_answer<A: DeserializeOwned>(answer: &[u8]) -> Result<A, ClientError> {
-    let (status, body) =
-        parse(answer).ok_or_else(|| ClientError::Garbled("it is not an HTTP answer".to_owned()))?;
+fn read_answer<A: DeserializeOwned>((status, body): &Answer) -> Result<A, ClientError> {
     let garbled =
         |error: serde_json::Error| ClientError::Garbled(format!("status {status}: {error}"));
-    if (200..300).contains(&status) {
+    if (200..300).contains(status) {
         serde_json::from_slice(body).map_err(garbled)
     } else {
         Err(ClientError::Refused(Box::new(
@@ -204,123 +321,4 @@ fn parse(answer: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::net::UnixListener;
-    use std::thread::{self, JoinHandle};
-
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// What a daemon says to the next client; `None`: it hangs up without a word.
-    type Script = Vec<Option<&'static str>>;
-
-    /// Somebody who listens where a daemon should be; ends after its last answer.
-    fn daemon(script: Script) -> (TempDir, Client, JoinHandle<Vec<String>>) {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
-        let client = Client::new(dir.path().join("sock"));
-        let served = thread::spawn(move || {
-            let serve = |answer: Option<&'static str>| {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut head = [0; 4096];
-                let read = stream.read(&mut head).unwrap();
-                stream.write_all(answer.unwrap_or("").as_bytes()).unwrap();
-                String::from_utf8_lossy(&head[..read]).into_owned()
-            };
-            script.into_iter().map(serve).collect()
-        });
-        (dir, client, served)
-    }
-
-    const RELEASED: &str =
-        "HTTP/1.1 200 OK\r\n\r\n{\"success\":true,\"port\":3000,\"message\":\"done\"}";
-    const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\n\r\n{\"success\":false,\"error\":\"no such lease\",\"code\":\"lease_not_found\"}";
-
-    #[test]
-    fn an_answer_is_a_status_and_a_body() {
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-        assert_eq!(parse(answer), Some((200, b"{}".as_slice())));
-        for broken in [
-            b"".as_slice(),
-            b"HTTP/1.1 200 OK\r\n",
-            b"SSH-2.0-x\r\n\r\n",
-            b"HTTP/1.1 2\r\n\r\n",
-        ] {
-            assert_eq!(parse(broken), None, "{}", String::from_utf8_lossy(broken));
-        }
-    }
-
-    #[test]
-    fn a_request_is_one_http_message() {
-        let (_dir, client, served) = daemon(vec![Some(RELEASED)]);
-        assert_eq!(client.release("x-1").unwrap().port.get(), 3000);
-        let request = &served.join().unwrap()[0];
-        assert!(
-            request.starts_with("DELETE /allocate/x-1 HTTP/1.1\r\n"),
-            "{request}"
-        );
-        assert!(request.ends_with("Content-Length: 0\r\n\r\n"), "{request}");
-    }
-
-    #[test]
-    fn a_refusal_is_told_in_the_daemons_words() {
-        let (_dir, client, _served) = daemon(vec![Some(REFUSED)]);
-        let error = client.release("x").unwrap_err();
-        assert_eq!(error.to_string(), "no such lease");
-    }
-
-    #[test]
-    fn a_missing_daemon_is_told_with_its_socket() {
-        let client = Client::new("/nonexistent/sock".into());
-        assert!(!client.is_reachable());
-        let error = client.release("x").unwrap_err();
-        assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
-        assert!(
-            error
-                .to_string()
-                .starts_with("no daemon at `/nonexistent/sock`: "),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn a_daemon_that_ends_instead_of_answering_is_an_absent_one() {
-        let (_dir, client, _served) = daemon(vec![None]);
-        let error = client.release("x").unwrap_err();
-        assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
-    }
-
-    #[test]
-    fn an_answer_that_breaks_off_is_garbled() {
-        let (_dir, client, _served) = daemon(vec![Some("HTTP/1.1 200 OK\r\n\r\n{\"succ")]);
-        let error = client.release("x").unwrap_err();
-        assert!(matches!(error, ClientError::Garbled(_)), "{error:?}");
-    }
-
-    #[test]
-    fn a_daemon_that_has_been_silent_is_believed_again_when_it_answers() {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
-        let client = Client::new(dir.path().join("sock"));
-        client.is_silent.store(true, Ordering::Relaxed);
-        // Nobody accepts: the connection waits in the backlog, and the client hardly at all.
-        let error = client.clone().release("x").unwrap_err();
-        assert!(matches!(error, ClientError::Silent), "{error:?}");
-        assert!(client.is_silent.load(Ordering::Relaxed));
-        assert!(client.is_reachable());
-        drop(listener);
-        let error = client.release("x").unwrap_err();
-        assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
-        assert!(!client.is_silent.load(Ordering::Relaxed));
-    }
-
-    #[test]
-    fn the_process_behind_a_socket_is_known() {
-        let dir = tempfile::tempdir().unwrap();
-        let _listener = UnixListener::bind(dir.path().join("sock")).unwrap();
-        let client = Client::new(dir.path().join("sock"));
-        assert_eq!(client.daemon_pid(), Some(std::process::id()));
-    }
-}
+mod tests;

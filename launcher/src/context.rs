@@ -6,12 +6,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use styxy_protocol::Port;
+use styxy_protocol::api::Build;
 
 use crate::env_names;
 
 /// What the launcher was started with.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// Which styxy this is.
+    pub(crate) build: Build,
     /// The complete environment, in the order in which it came.
     pub(crate) env: Vec<(OsString, OsString)>,
     /// The working directory; `None` when it was deleted or may not be read.
@@ -30,12 +33,13 @@ impl Context {
         clippy::disallowed_methods,
         reason = "this is the one place that reads it"
     )]
-    pub(crate) fn read() -> Self {
+    pub(crate) fn read(build: Build) -> Self {
         let env: Vec<_> = std::env::vars_os().collect();
         let agent = env_names::AGENTS
             .iter()
             .any(|name| env.iter().any(|(key, _)| key == name));
         Self {
+            build,
             cwd: std::env::current_dir().ok(),
             pid: std::process::id(),
             uid: nix::unistd::Uid::effective().as_raw(),

@@ -9,12 +9,16 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
-use styxy_protocol::api::{AllocateRequest, Conflict, ErrorCode, Holder};
+use styxy_protocol::api::{
+    AllocateRequest, AllocateResponse, Conflict, ErrorCode, ExistingLease, Holder,
+};
 use styxy_protocol::{Port, ServiceType};
 
 use crate::background::{self, StartedBy};
 use crate::client::{Client, ClientError};
 use crate::context::Context;
+use crate::env_names;
+use crate::follow::{self, NotFollowed};
 use crate::notice::printable;
 use crate::places::{Places, PlacesError};
 use crate::sys::hold::Hold;
@@ -25,6 +29,9 @@ const SPARES: u8 = 2;
 
 /// How often a port that somebody took before it could be held is given back for another one.
 const ATTEMPTS: usize = 3;
+/// How often a daemon is started for one request: it may end at once, and one of an older styxy may be started by
+/// somebody else in the meantime.
+const DAEMONS: usize = 3;
 /// What the daemon takes, in bytes; all of it together has to fit into a request of 16 KiB.
 const MAX_NAME: usize = 100;
 const MAX_PATH: usize = 2000;
@@ -131,23 +138,36 @@ pub(crate) enum Unmanaged {
     /// It cannot be started.
     #[error("going on without the daemon: {0}")]
     Start(#[from] background::StartError),
-    /// There may be one service of the type, and there is one.
-    #[error("one `{service_type}` service at a time: it runs on port {port}{}; going on without a lease", pid_remark(*pid))]
+    /// There may be one service of the type, and it has its lease, but there is nobody to follow.
+    #[error(
+        "one `{service_type}` service at a time: {why} has the lease of port {port}; going on without one"
+    )]
     OnlyOne {
         /// The type.
         service_type: ServiceType,
-        /// The port of the one that runs.
+        /// The port of the one that has a lease.
         port: Port,
-        /// Its process.
-        pid: Option<u32>,
+        /// Why it is not followed.
+        why: NotFollowed,
     },
     /// It does not answer as it should.
     #[error("going on without the daemon: {0}")]
     Client(#[from] ClientError),
 }
 
-fn pid_remark(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+/// What came of asking for a port.
+#[derive(Debug)]
+pub(crate) enum Acquired {
+    /// A port, and why it is not leased, if so.
+    Port(Lease, Option<Unmanaged>),
+    /// There may be one service of the type, and it runs already.
+    Elsewhere(follow::Service),
+}
+
+/// What the daemon says.
+enum Answer {
+    Lease(Lease),
+    Elsewhere(follow::Service),
 }
 
 /// Asks the daemon, starting it if there is none, and takes hold of the port.
@@ -155,11 +175,14 @@ pub(crate) fn acquire(
     context: &Context,
     places: &Result<Places, PlacesError>,
     wish: &Wish,
-) -> Result<(Lease, Option<Unmanaged>), Taken> {
+) -> Result<Acquired, Taken> {
     let mut attempts = 1..=ATTEMPTS;
     loop {
         attempts.next();
-        let (mut lease, unmanaged) = choose(context, places, wish)?;
+        let (mut lease, unmanaged) = match choose(context, places, wish)? {
+            Acquired::Port(lease, unmanaged) => (lease, unmanaged),
+            elsewhere @ Acquired::Elsewhere(_) => return Ok(elsewhere),
+        };
         match Hold::take(lease.port) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && !attempts.is_empty() => {
                 // Somebody has bound it since the daemon looked. It is given back, and the daemon looks again.
@@ -167,7 +190,7 @@ pub(crate) fn acquire(
             }
             held => {
                 lease.hold = held.ok();
-                return Ok((lease, unmanaged));
+                return Ok(Acquired::Port(lease, unmanaged));
             }
         }
     }
@@ -177,9 +200,10 @@ fn choose(
     context: &Context,
     places: &Result<Places, PlacesError>,
     wish: &Wish,
-) -> Result<(Lease, Option<Unmanaged>), Taken> {
+) -> Result<Acquired, Taken> {
     match (ask(context, places, wish), wish.wanted()) {
-        (Ok(lease), _) => Ok((lease, None)),
+        (Ok(Answer::Lease(lease)), _) => Ok(Acquired::Port(lease, None)),
+        (Ok(Answer::Elsewhere(service)), _) => Ok(Acquired::Elsewhere(service)),
         (Err(Unmanaged::Client(ClientError::Refused(answer))), Some(port))
             if answer.code == ErrorCode::PortTaken =>
         {
@@ -188,7 +212,7 @@ fn choose(
                 holder: answer.holder.unwrap_or(UNKNOWN),
             })
         }
-        (Err(reason), _) => without_daemon(wish).map(|lease| (lease, Some(reason))),
+        (Err(reason), _) => without_daemon(wish).map(|lease| Acquired::Port(lease, Some(reason))),
     }
 }
 
@@ -196,28 +220,32 @@ fn ask(
     context: &Context,
     places: &Result<Places, PlacesError>,
     wish: &Wish,
-) -> Result<Lease, Unmanaged> {
+) -> Result<Answer, Unmanaged> {
     let places = match places {
         Ok(places) => places,
         Err(error) => return Err(Unmanaged::NoPlace(error.to_string())),
     };
-    let client = Client::new(places.socket());
+    let client = Client::new(places.socket(), context.build);
     let request = request(context, wish);
-    let answer = match client.allocate(&request) {
-        Err(ClientError::Absent { .. }) => {
-            background::start(context, places, StartedBy::Run)?;
-            client.allocate(&request)?
+    let mut attempts = 1..ATTEMPTS;
+    let answer = loop {
+        let mut answer = allocate(context, places, &client, &request)?;
+        let Some(existing) = answer.existing.take() else {
+            break answer;
+        };
+        match find_elsewhere(context, &client, wish, answer.port, existing) {
+            Ok(service) => return Ok(Answer::Elsewhere(service)),
+            Err(NotFollowed::Ended) if attempts.next().is_some() => {}
+            Err(why) => {
+                return Err(Unmanaged::OnlyOne {
+                    service_type: wish.service_type.clone(),
+                    port: answer.port,
+                    why,
+                });
+            }
         }
-        answer => answer?,
     };
-    if let Some(existing) = answer.existing {
-        return Err(Unmanaged::OnlyOne {
-            service_type: wish.service_type.clone(),
-            port: answer.port,
-            pid: existing.pid,
-        });
-    }
-    Ok(Lease {
+    Ok(Answer::Lease(Lease {
         id: answer.lock_id,
         port: answer.port,
         spares: answer.spare_ports,
@@ -226,32 +254,90 @@ fn ask(
         client: Some(client),
         hold: None,
         claim: None,
-    })
+    }))
 }
 
-/// Asks a daemon that runs already which port it would be, changing nothing.
+/// The one service of the wish's type, which has this lease.
+fn find_elsewhere(
+    context: &Context,
+    client: &Client,
+    wish: &Wish,
+    port: Port,
+    lease: ExistingLease,
+) -> Result<follow::Service, NotFollowed> {
+    let inside = context.var(env_names::LEASE);
+    follow::find(
+        client.clone(),
+        wish.service_type.clone(),
+        port,
+        lease,
+        inside,
+    )
+}
+
+/// The answer of a daemon of our version, which is started where there is none or only an older one.
+fn allocate(
+    context: &Context,
+    places: &Places,
+    client: &Client,
+    request: &AllocateRequest,
+) -> Result<AllocateResponse, Unmanaged> {
+    for _ in 0..DAEMONS {
+        match client.allocate(request) {
+            Err(ClientError::Absent { .. }) => {}
+            Err(ClientError::Older { lease, .. }) => {
+                let ended = background::end_older(context, places);
+                let started =
+                    ended.and_then(|()| background::start(context, places, StartedBy::Run));
+                // Whoever serves now knows it: it is in the journal.
+                if let Some(id) = lease {
+                    drop(client.release(&id));
+                }
+                started?;
+                continue;
+            }
+            answer => return Ok(answer?),
+        }
+        background::start(context, places, StartedBy::Run)?;
+    }
+    Ok(client.allocate(request)?)
+}
+
+/// Asks a daemon that runs already which port it would be, changing nothing; and whether the service with that port
+/// runs already and would be followed.
 pub(crate) fn preview(
     context: &Context,
     places: Option<&Places>,
     wish: &Wish,
-) -> Result<Lease, Taken> {
+) -> Result<(Lease, bool), Taken> {
     let request = AllocateRequest {
         dry_run: true,
         ..request(context, wish)
     };
-    match places.map(|places| Client::new(places.socket()).allocate(&request)) {
-        Some(Ok(answer)) => Ok(Lease {
-            id: String::new(),
-            port: answer.port,
-            spares: answer.spare_ports,
-            conflict: answer.conflict,
-            heartbeat_seconds: None,
-            client: None,
-            hold: None,
-            claim: None,
-        }),
-        _ => without_daemon(wish),
-    }
+    let client = places.map(|places| Client::new(places.socket(), context.build));
+    let answer = client.map(|client| (client.allocate(&request), client));
+    let Some((Ok(answer), client)) = answer else {
+        return Ok((without_daemon(wish)?, false));
+    };
+    let service = answer
+        .existing
+        .map(|existing| find_elsewhere(context, &client, wish, answer.port, existing));
+    let is_followed = match service {
+        None => false,
+        Some(Ok(_)) => true,
+        Some(Err(_)) => return Ok((without_daemon(wish)?, false)),
+    };
+    let lease = Lease {
+        id: String::new(),
+        port: answer.port,
+        spares: answer.spare_ports,
+        conflict: answer.conflict,
+        heartbeat_seconds: None,
+        client: None,
+        hold: None,
+        claim: None,
+    };
+    Ok((lease, is_followed))
 }
 
 fn request(context: &Context, wish: &Wish) -> AllocateRequest {

@@ -11,6 +11,7 @@ mod client;
 mod context;
 mod env_names;
 mod exit_codes;
+mod follow;
 mod lease;
 mod manage;
 mod notice;
@@ -28,15 +29,25 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+pub use styxy_protocol::api::Build;
+
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use styxy_protocol::api::PROTOCOL;
 
 use cli::{Cli, Command, RunCli};
 use context::Context;
 
-/// The whole program: reads the process world, does what was typed, returns how to end.
-pub fn main() -> ExitCode {
-    let context = Context::read();
+/// The styxy that is shipped.
+pub const BUILD: Build = Build {
+    version: env!("CARGO_PKG_VERSION"),
+    protocol: PROTOCOL,
+};
+
+/// The whole program: reads the process world, does what was typed, returns how to end. `build` is what it tells
+/// daemons and their clients that it is.
+pub fn main(build: Build) -> ExitCode {
+    let context = Context::read(build);
     match parse(std::env::args_os().collect()) {
         Ok(Command::Run(args)) => run::run(&context, &args),
         Ok(Command::Manage(command)) => manage::manage(&context, &command),

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    styxy::main()
+    styxy::main(styxy::BUILD)
 }

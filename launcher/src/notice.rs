@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use styxy_protocol::Port;
 use styxy_protocol::api::Holder;
+use styxy_protocol::{Port, ServiceType};
 
 /// How much a run says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,15 @@ pub(crate) enum Notice<'a> {
         /// The port that it is.
         got: Port,
     },
+    /// There may be one service of the type and it runs elsewhere: this run waits for its end.
+    Follows {
+        /// The type.
+        service_type: &'a ServiceType,
+        /// Where it runs.
+        port: Port,
+        /// Who runs it.
+        service: &'a Holder,
+    },
     /// The service accepts connections.
     Ready {
         /// Where.
@@ -79,6 +88,15 @@ impl fmt::Display for Notice<'_> {
             Self::AsLastTime { default, got } => write!(
                 f,
                 "✓ STYXY: Using port {got} as last time (the default is {default})"
+            ),
+            Self::Follows {
+                service_type,
+                port,
+                service,
+            } => write!(
+                f,
+                "✓ STYXY: one `{service_type}` service at a time; it runs on http://localhost:{port}{}; following it",
+                who(service).map_or_else(String::new, |who| format!(" ({who})"))
             ),
             Self::Ready { port, after } => write!(
                 f,
@@ -151,6 +169,10 @@ pub(crate) fn plain(text: &str) {
 
 /// Who holds a port, as an addition in parentheses; empty when nothing is known.
 pub(crate) fn holder(holder: &Holder) -> String {
+    who(holder).map_or_else(String::new, |who| format!(" (held by {who})"))
+}
+
+fn who(holder: &Holder) -> Option<String> {
     let mut text = String::new();
     match holder {
         Holder::Lease {
@@ -158,7 +180,6 @@ pub(crate) fn holder(holder: &Holder) -> String {
             service_name,
             pid,
         } => {
-            text.push_str(" (held by ");
             text.push_str(&visible(
                 service_name.as_deref().unwrap_or("another service"),
             ));
@@ -168,21 +189,19 @@ pub(crate) fn holder(holder: &Holder) -> String {
             if let Some(pid) = pid {
                 let _ = write!(text, ", pid {pid}");
             }
-            text.push(')');
         }
         Holder::Process {
             pid: Some(pid),
             command,
         } => {
-            let _ = write!(text, " (held by pid {pid}");
+            let _ = write!(text, "pid {pid}");
             if let Some(command) = command {
                 let _ = write!(text, ": {}", visible(command));
             }
-            text.push(')');
         }
-        Holder::Process { pid: None, .. } | Holder::Reserved { .. } => {}
+        Holder::Process { pid: None, .. } | Holder::Reserved { .. } => return None,
     }
-    text
+    Some(text)
 }
 
 /// At most 60 characters of `text`, fit for a terminal.
@@ -269,6 +288,11 @@ pub(crate) mod tests {
             pid: Some(9),
             command: Some("python3 -m http.server\u{1b}[2J".to_owned()),
         };
+        let service = Holder::Lease {
+            project_path: Some("/home/me/bots".to_owned()),
+            service_name: Some("llm".to_owned()),
+            pid: Some(41),
+        };
         let (wanted, got) = (port(6006), port(6007));
         let reassigned = |holder| Notice::Reassigned {
             wanted,
@@ -287,6 +311,11 @@ pub(crate) mod tests {
                 default: wanted,
                 got,
             },
+            Notice::Follows {
+                service_type: &"ai".parse().unwrap(),
+                port: got,
+                service: &service,
+            },
             Notice::Ready {
                 port: got,
                 after: Duration::from_millis(1449),
@@ -301,10 +330,11 @@ pub(crate) mod tests {
         ✓ STYXY: Port 6006 was in use, auto-assigned port 6007 (held by pid 9: python3 -m http.server\u{1b}[2J)
         ✓ STYXY: Port 6006 cannot be used (browsers refuse to open this port), auto-assigned port 6007
         ✓ STYXY: Using port 6007 as last time (the default is 6006)
+        ✓ STYXY: one `ai` service at a time; it runs on http://localhost:6007 (llm of /home/me/bots, pid 41); following it
         ✓ STYXY: ready on http://localhost:6007 (1.4 s)
         ");
         let normal = said(Volume::Normal, &notices);
-        assert_eq!(normal.lines().count(), 8, "{normal}");
+        assert_eq!(normal.lines().count(), 9, "{normal}");
         assert!(!normal.contains("ready"), "{normal}");
         assert_eq!(said(Volume::Quiet, &notices), "");
     }

@@ -270,6 +270,7 @@ mod tests {
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
         let context = |path: Option<&Path>| Context {
+            build: crate::BUILD,
             env: path
                 .map(|path| ("PATH".into(), path.into()))
                 .into_iter()

@@ -164,6 +164,7 @@ mod tests {
 
     fn context(env: &[(&str, &Path)]) -> Context {
         Context {
+            build: crate::BUILD,
             env: env
                 .iter()
                 .map(|(key, value)| (OsString::from(key), value.as_os_str().to_owned()))

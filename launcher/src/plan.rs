@@ -100,6 +100,8 @@ pub(crate) struct Findings<'a> {
     pub(crate) program: Option<PathBuf>,
     /// What would be run; `None` when it is left as it is.
     pub(crate) plan: Option<&'a RunPlan>,
+    /// Nothing would be run: there may be one service of the type, and it runs already on the plan's port.
+    pub(crate) is_followed: bool,
 }
 
 /// What `--dry-run` prints.
@@ -114,6 +116,8 @@ pub(crate) struct Report<'a> {
     default_port: Option<Port>,
     port: Option<Port>,
     url: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    follows: bool,
     intercept: bool,
     env: BTreeMap<String, String>,
     argv: Vec<String>,
@@ -129,6 +133,7 @@ impl<'a> Report<'a> {
             command,
             ref program,
             plan,
+            is_followed,
         } = findings;
         let text = |word: &OsString| word.to_string_lossy().into_owned();
         Self {
@@ -141,6 +146,7 @@ impl<'a> Report<'a> {
             default_port: wish.default,
             port: plan.map(|plan| plan.port),
             url: plan.map(|plan| format!("http://localhost:{}", plan.port)),
+            follows: is_followed,
             intercept: plan.is_some_and(|plan| plan.intercept),
             env: plan
                 .iter()
@@ -196,6 +202,12 @@ impl<'a> Report<'a> {
     }
 
     fn port_remark(&self) -> String {
+        if self.follows {
+            return format!(
+                " (the one `{}` service runs there; it would be followed until it ends, and nothing started)",
+                self.service_type
+            );
+        }
         match (self.asked_port, self.default_port) {
             (Some(asked), _) if Some(asked) != self.port => format!(" (asked for: {asked})"),
             (None, Some(default)) if Some(default) != self.port => {

@@ -17,7 +17,7 @@ use crate::cli::RunArgs;
 use crate::context::Context;
 use crate::env_names;
 use crate::exit_codes;
-use crate::lease::{self, Lease, Wish};
+use crate::lease::{self, Acquired, Lease, Wish};
 use crate::notice::{self, Notice, Notices, Volume};
 use crate::observe::{self, ProjectFiles};
 use crate::output;
@@ -157,17 +157,19 @@ fn dry_run(
     service: &Service,
     wish: &Wish,
 ) -> Result<ExitCode, lease::Taken> {
-    let plan = if service.needs_port {
-        let lease = lease::preview(context, Places::find(context).ok().as_ref(), wish)?;
-        Some(plan::plan(
+    let (plan, is_followed) = if service.needs_port {
+        let places = Places::find(context).ok();
+        let (lease, is_followed) = lease::preview(context, places.as_ref(), wish)?;
+        let plan = plan::plan(
             &service.detection,
             &args.command,
             lease.port,
             service.insistence,
             "",
-        ))
+        );
+        (Some(plan), is_followed)
     } else {
-        None
+        (None, false)
     };
     let report = Report::new(&Findings {
         detection: &service.detection,
@@ -175,6 +177,7 @@ fn dry_run(
         command: &args.command,
         program: observe::program(context, &args.command[0]),
         plan: plan.as_ref(),
+        is_followed,
     });
     if args.json {
         output::print_json(&report);
@@ -193,7 +196,10 @@ fn lease_and_start(
     notices: Notices,
 ) -> Result<ExitCode, lease::Taken> {
     let places = Places::find(context);
-    let (lease, unmanaged) = lease::acquire(context, &places, wish)?;
+    let (lease, unmanaged) = match lease::acquire(context, &places, wish)? {
+        Acquired::Port(lease, unmanaged) => (lease, unmanaged),
+        Acquired::Elsewhere(service) => return Ok(service.follow(&notices)),
+    };
     if let Some(reason) = &unmanaged {
         notices.say(Notice::Degraded(reason));
     }

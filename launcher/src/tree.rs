@@ -289,6 +289,7 @@ mod tests {
         );
         assert_eq!(bind_without_reuse(number), Ok(()), "let go of");
         let context = Context {
+            build: crate::BUILD,
             env: Vec::new(),
             cwd: None,
             pid: 1,

@@ -4,6 +4,9 @@
 //! sends back what it gets over a Unix socket), a path that the daemon does not know (its HTTP server and its router,
 //! no state), an allocation and its release. What the last two take beyond the second is the allocator, the probe of
 //! the kernel and the journal. Every request has a connection of its own, as those of a run have.
+//!
+//! Then as much as it can do: requests a second of one client and of eight, the same for the unknown path, memory with
+//! many leases, and `styxy list` beside a wrapper in C that starts `true` and waits for it.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -23,6 +26,12 @@ const CROWDS: [usize; 3] = [10, 10_000, 50_000];
 /// Where the others' ports are: above those of the service types.
 const CROWD_PORTS: std::ops::RangeInclusive<u16> = 10_000..=65_535;
 const AT_ONCE: usize = 1000;
+/// How many clients there are at once, and how many requests they make in all, for the throughput.
+const THRONGS: [usize; 2] = [1, 8];
+const REQUESTS: usize = 4000;
+/// With so many leases memory and `styxy list` are looked at.
+const MANY: usize = 10_000;
+const LIST_ROUNDS: usize = 100;
 const IDLE: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -34,6 +43,12 @@ fn main() {
     ));
     let mut ports = CROWD_PORTS;
     let mut leases = 0;
+    let rss = daemon.status("VmRSS:");
+    for clients in THRONGS {
+        say(&throughput(&daemon, clients));
+    }
+    let floor = build_floor(temp.path());
+    say(&commands(&floor, temp.path(), leases));
     for crowd in CROWDS {
         while leases < crowd {
             let Some(port) = ports.next() else {
@@ -44,6 +59,13 @@ fn main() {
             leases += usize::from(daemon.allocate(&request).is_some());
         }
         report(leases, &rounds(&daemon, &echo));
+        if leases == MANY {
+            let with_leases = daemon.status("VmRSS:");
+            say(&format!(
+                "memory: {rss} kB RSS at first, {with_leases} kB with {leases} leases"
+            ));
+            say(&commands(&floor, temp.path(), leases));
+        }
     }
     let idle = daemon.idle_cost();
     say(&format!("idle with {leases} leases: {idle}"));
@@ -95,6 +117,81 @@ fn report(leases: usize, times: &[Vec<f64>; 4]) {
         "{leases:>6} leases: {}",
         cells.collect::<Vec<_>>().join(" | ")
     ));
+}
+
+/// How many allocations, and their releases, and how many answers without any state so many clients get in a second.
+/// Who waits for a busy daemon hardly waits longer for one more, so the floor is measured with as many clients.
+fn throughput(daemon: &Daemon, clients: usize) -> String {
+    let each = REQUESTS / clients;
+    let all_at_once = |work: &(dyn Fn(usize) + Sync)| {
+        let (time, ()) = timed(|| {
+            std::thread::scope(|scope| {
+                for client in 0..clients {
+                    scope.spawn(move || (0..each).for_each(|_| work(client)));
+                }
+            });
+        });
+        per_second(each * clients, time)
+    };
+    let unknown = all_at_once(&|_| {
+        daemon.send("GET", "/nothing", "");
+    });
+    let pairs = all_at_once(&|client| {
+        let wish = json!({ "service_type": "dev", "service_name": format!("client-{client}"), "project_path": "/p" });
+        let lease = daemon.allocate(&wish).expect("a port is left");
+        let path = format!("/allocate/{}", lease["lock_id"].as_str().expect("an id"));
+        daemon.send("DELETE", &path, "");
+    });
+    format!(
+        "throughput, {clients} at once: {unknown:.0} answers for an unknown path a second, {pairs:.0} allocations each with its release (2 requests)"
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+fn per_second(count: usize, micros: f64) -> f64 {
+    count as f64 / micros * 1e6
+}
+
+/// What the commands that only ask take, beside the C wrapper of `true` in the same round.
+fn commands(floor: &Path, home: &Path, leases: usize) -> String {
+    let styxy = env!("CARGO_BIN_EXE_styxy-under-test");
+    let run = |program: &str, words: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(words).env_clear().env("HOME", home);
+        command.env("XDG_RUNTIME_DIR", home.join("run"));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let (time, status) = timed(|| command.status().expect("it starts"));
+        assert!(status.success(), "{program} {words:?}: {status}");
+        time
+    };
+    let mut text = format!("with {leases} leases");
+    let floor = floor.to_string_lossy();
+    for words in [&["daemon", "status"][..], &["list"]] {
+        let (mut times, mut ratios) = (Vec::new(), Vec::new());
+        for _ in 0..LIST_ROUNDS {
+            let least = run(&floor, &["/bin/true"]);
+            let time = run(styxy, words);
+            times.push(time);
+            ratios.push(time / least);
+        }
+        let (median, ratio) = (quantile(times, 0.5), quantile(ratios, 0.5));
+        text += &format!(
+            ", `styxy {}` {median:.0} µs (÷ C {ratio:.2})",
+            words.join(" ")
+        );
+    }
+    text
+}
+
+/// The wrapper that does least: fork, exec, wait.
+fn build_floor(dir: &Path) -> PathBuf {
+    let program = dir.join("floor");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-o"]).arg(&program).arg(source);
+    let status = cc.status().expect("a C compiler");
+    assert!(status.success(), "cc: {status}");
+    program
 }
 
 /// Many clients that ask at one moment, some of them two for one port; what they got.

@@ -132,6 +132,27 @@ fn a_daemon_that_hangs_keeps_nobody_waiting_for_ever() {
 }
 
 #[test]
+fn who_gives_up_waiting_has_no_lease_when_the_daemon_wakes_up() {
+    let sandbox = sandbox();
+    sandbox.styxy(["daemon", "start", "-d"]).run().success();
+    let stopped = sandbox.daemons();
+    for daemon in stopped.iter() {
+        daemon.signal(Signal::SIGSTOP);
+    }
+    // Of a type of which there may be one: a lease that nobody knows of would be in everybody's way.
+    let words = ["run", "--type", "ai", "--", "sh", "-c", "echo up; read x"];
+    let mut run = sandbox.styxy(words).spawn_with_input();
+    run.line_with("up", Deadline::short());
+    for daemon in stopped.iter() {
+        daemon.signal(Signal::SIGCONT);
+    }
+    // Answered after the request that was given up, which came first.
+    assert_eq!(leases(&sandbox).allocations, []);
+    run.type_keys("\n");
+    run.end(Deadline::short()).success();
+}
+
+#[test]
 fn a_daemon_that_is_killed_takes_nothing_with_it() {
     let sandbox = sandbox();
     let run = sandbox

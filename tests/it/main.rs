@@ -9,7 +9,9 @@ mod cli_daemon;
 mod cli_leases;
 mod cli_ports;
 mod cli_ways;
+mod daemon_kill;
 mod fail_open;
+mod follow;
 mod frameworks;
 mod harness;
 mod house;
@@ -23,6 +25,7 @@ mod package_managers;
 mod server;
 mod storybook;
 mod supervision;
+mod versions;
 
 use styxy_tests::{Fixtures, Programs, Sandbox};
 
@@ -33,6 +36,7 @@ const FIXTURES: Fixtures = Fixtures {
 fn sandbox() -> Sandbox {
     Sandbox::new(Programs {
         styxy: env!("CARGO_BIN_EXE_styxy-under-test"),
+        newer: env!("CARGO_BIN_EXE_styxy-newer"),
         inside: env!("CARGO_BIN_EXE_inside"),
     })
 }

@@ -89,6 +89,40 @@ fn a_hundred_daemons_that_want_to_be_the_one() {
 }
 
 #[test]
+fn twenty_times_many_starters_find_no_daemon_and_make_one() {
+    let sandbox = sandbox();
+    let run = sandbox
+        .managed(HTTP_SERVER)
+        .env(WATCHED.0, WATCHED.1)
+        .spawn();
+    assert_eq!(ready_port(&run), 8000);
+    for round in 0..20 {
+        let daemons = sandbox.daemons();
+        for daemon in daemons.iter() {
+            daemon.signal(Signal::SIGKILL);
+        }
+        daemons.wait_gone(Deadline::short());
+        let starts: Vec<Running> = (0..10)
+            .map(|_| sandbox.styxy(["daemon", "start", "-d"]).spawn())
+            .collect();
+        for start in starts {
+            start.end(Deadline::long()).success();
+        }
+        assert_eq!(
+            sandbox.daemons().len(),
+            1,
+            "{round}: {:?}",
+            sandbox.daemons()
+        );
+        let leases = leases(&sandbox).allocations;
+        assert_eq!(leases.len(), 1, "{round}: {leases:?}");
+    }
+    run.signal(Signal::SIGTERM);
+    run.exit_status(Deadline::short());
+    sandbox.wait_quiet(Deadline::short());
+}
+
+#[test]
 fn a_port_that_is_grabbed_as_soon_as_it_is_announced_does_not_fail_the_run() {
     for manners in [Manners::Plain, Manners::ReuseAddress] {
         let sandbox = sandbox();

@@ -5,6 +5,7 @@
 //! tests run in parallel. Nothing here waits for time to pass: a wait is for a line, an exit or a state, with a
 //! [`Deadline`] that only a broken program reaches.
 
+mod api;
 mod browser;
 mod deadline;
 mod fixture;
@@ -17,6 +18,7 @@ mod sandbox;
 mod skip;
 mod terminal;
 
+pub use api::Api;
 pub use browser::Browser;
 pub use deadline::{Deadline, eventually};
 pub use fixture::{Fixture, Fixtures, Missing};

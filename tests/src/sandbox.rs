@@ -19,8 +19,8 @@ use crate::namespace::Network;
 use crate::running::Source;
 use crate::terminal::{Keyboard, Terminal};
 use crate::{
-    Deadline, Ended, Host, Manners, Missing, Page, Processes, Running, Squatter, eventually, http,
-    ports,
+    Api, Deadline, Ended, Host, Manners, Missing, Page, Processes, Running, Squatter, eventually,
+    http, ports,
 };
 
 /// The programs that the tests were built with; only the integration binary knows where they are.
@@ -28,6 +28,8 @@ use crate::{
 pub struct Programs {
     /// `env!("CARGO_BIN_EXE_styxy-under-test")`
     pub styxy: &'static str,
+    /// `env!("CARGO_BIN_EXE_styxy-newer")`
+    pub newer: &'static str,
     /// `env!("CARGO_BIN_EXE_inside")`
     pub inside: &'static str,
 }
@@ -138,7 +140,20 @@ impl Sandbox {
 
     /// The program under test with these arguments.
     pub fn styxy<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Call<'_> {
-        let mut call = self.command([self.programs.styxy]);
+        self.program(self.programs.styxy, arguments)
+    }
+
+    /// The version after the one under test, with these arguments.
+    pub fn newer<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Call<'_> {
+        self.program(self.programs.newer, arguments)
+    }
+
+    fn program<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(
+        &self,
+        program: &str,
+        arguments: I,
+    ) -> Call<'_> {
+        let mut call = self.command([program]);
         let arguments = arguments.into_iter().map(|a| a.as_ref().to_owned());
         call.argv.extend(arguments);
         call
@@ -164,6 +179,14 @@ impl Sandbox {
     /// A foreign process that listens on the port, if it can.
     pub fn try_squat(&self, host: Host, port: u16, manners: Manners) -> std::io::Result<Squatter> {
         Squatter::new(&self.network, host, port, manners)
+    }
+
+    /// The daemon's API.
+    ///
+    /// # Panics
+    /// When there never was a daemon.
+    pub fn api(&self) -> Api {
+        Api::below(&self.runtime_dir())
     }
 
     /// Whether nobody listens on the port, on any address.

@@ -21,8 +21,21 @@ pub use status::*;
 /// Number of this version of the contract. Raised when an old client could misread a new daemon.
 ///
 /// A client that is newer than the daemon ends it and starts its own, which goes on with the leases; one that is
-/// older leaves the daemon alone. `pid` and `protocol` of [`StatusResponse`] keep their meaning for ever.
+/// older leaves the daemon alone. Builds of one number understand each other, whatever their versions.
+///
+/// Three things keep their form for ever, so that programs of two numbers can part in peace: `pid`, `protocol` and
+/// `version` of [`StatusResponse`], `protocol` and `lock_id` of [`AllocateResponse`], and what a launcher says about
+/// its lease while it runs ([`lease_path`], [`heartbeat_path`], [`listeners_path`]).
 pub const PROTOCOL: u32 = 2;
+
+/// Which styxy a program is. A value rather than constants, so that a test can have an older and a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// Version of styxy, for display.
+    pub version: &'static str,
+    /// [`PROTOCOL`] of the shipped programs.
+    pub protocol: u32,
+}
 
 /// `POST`: lease a port. Body [`AllocateRequest`], answer [`AllocateResponse`] or [`ErrorResponse`].
 pub const ALLOCATE: &str = "/allocate";

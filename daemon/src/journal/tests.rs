@@ -198,3 +198,38 @@ fn a_journal_that_has_grown_is_written_anew() {
     journal.append(&records(1), NOW, never);
     assert_eq!(reopened(&path).len(), 2);
 }
+
+/// What a daemon of protocol 1 has written.
+const OF_PROTOCOL_1: [&str; 5] = [
+    r#"{"sticky":{"identity":{"project_path":"/p","package_dir":"/p","service_name":"web"},"port":8765}}"#,
+    r#"{"leased":{"id":"525c1896-da48-4844-9207-f95da91e5101","port":8765,"spares":[22177,22178],"reports":[{"requested":5000,"port":20000}],"hold":{"owner":{"process":{"pid":23409,"start_time":1347418},"session":9050,"group":23405}},"boot":"ea3733ec-d697-4d55-9545-cdec1fa42477","allocated_at":1795242937,"service_type":"api","service_name":"web","instance_id":null,"project_path":"/p","package_dir":"/p","command":"python3 -m http.server 8765"}}"#,
+    r#"{"leased":{"id":"4f10df53-44cf-4c39-b7af-d84814464a8f","port":11430,"spares":[],"reports":[],"hold":{"heartbeat":{"pid":null,"ttl":{"secs":86400,"nanos":0},"deadline":{"secs":99853,"nanos":640267342}}},"boot":"ea3733ec-d697-4d55-9545-cdec1fa42477","allocated_at":1795242917,"service_type":"ai","service_name":null,"instance_id":null,"project_path":null,"package_dir":null,"command":null}}"#,
+    r#"{"leased":{"id":"c737611c-3277-41f9-adc7-2330122c7dba","port":3000,"spares":[],"reports":[],"hold":{"detached":{"owner":{"process":{"pid":23458,"start_time":1347529},"session":9050,"group":23405},"was_killed":false}},"boot":"ea3733ec-d697-4d55-9545-cdec1fa42477","allocated_at":1795242938,"service_type":"dev","service_name":null,"instance_id":null,"project_path":null,"package_dir":null,"command":null}}"#,
+    r#"{"ended":"525c1896-da48-4844-9207-f95da91e5101"}"#,
+];
+
+#[test]
+fn the_journal_of_protocol_1_is_read_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let lines = OF_PROTOCOL_1.map(|json| {
+        let body = format!("{} {json}", json.len());
+        format!("{:08x} {body}\n", crc32fast::hash(body.as_bytes()))
+    });
+    fs::write(&path, lines.concat()).unwrap();
+    let records = reopened(&path);
+    assert_eq!(records.len(), OF_PROTOCOL_1.len(), "{records:?}");
+    for (record, json) in records.iter().zip(OF_PROTOCOL_1) {
+        let was: serde_json::Value = serde_json::from_str(json).unwrap();
+        let is = serde_json::to_value(record).unwrap();
+        assert!(has(&is, &was), "{is} has not all of {was}");
+    }
+}
+
+/// Whether `whole` says everything that `part` says; it may have fields that `part` has not.
+fn has(whole: &serde_json::Value, part: &serde_json::Value) -> bool {
+    match part.as_object() {
+        Some(fields) => fields.iter().all(|(name, part)| has(&whole[name], part)),
+        None => whole == part,
+    }
+}

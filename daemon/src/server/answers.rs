@@ -8,10 +8,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use styxy_protocol::api::{
     AllocateRequest, AllocateResponse, Conflict, ErrorCode, ErrorContext, ErrorResponse, Holder,
-    PROTOCOL,
 };
 use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port};
 
+use crate::Build;
 use crate::allocator::{LeaseId, LeaseIdError, MAX_LEASES_PER_OWNER, Refusal};
 use crate::authority::{Granted, NoLease};
 use crate::owner::OwnerRefusal;
@@ -158,7 +158,11 @@ impl From<Refusal> for Fault {
 }
 
 /// The answer to a request that got a port.
-pub(super) fn allocated(request: &AllocateRequest, granted: Granted) -> AllocateResponse {
+pub(super) fn allocated(
+    request: &AllocateRequest,
+    granted: Granted,
+    build: Build,
+) -> AllocateResponse {
     let grant = granted.grant;
     let (port, service_type) = (grant.port, &request.service_type);
     let message = if grant.existing.is_some() {
@@ -174,7 +178,7 @@ pub(super) fn allocated(request: &AllocateRequest, granted: Granted) -> Allocate
         port,
         lock_id: grant.id.map(|id| id.to_string()).unwrap_or_default(),
         message,
-        protocol: PROTOCOL,
+        protocol: build.protocol,
         spare_ports: grant.spares,
         conflict: grant.conflict,
         heartbeat_seconds: (owns && granted.needs_heartbeats).then_some(HEARTBEAT_SECONDS),

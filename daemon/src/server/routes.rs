@@ -5,6 +5,7 @@ mod observation;
 mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -19,6 +20,7 @@ use tracing::error;
 
 use super::answers::Fault;
 use super::{MAX_BODY, PATIENCE};
+use crate::Build;
 use crate::authority::Authority;
 
 /// What every handler gets.
@@ -26,8 +28,8 @@ use crate::authority::Authority;
 pub(crate) struct Context {
     /// The state.
     pub(crate) authority: Arc<Authority>,
-    /// Version of styxy.
-    pub(crate) version: &'static str,
+    /// Which styxy this is.
+    pub(crate) build: Build,
 }
 
 /// Every endpoint.
@@ -53,9 +55,38 @@ pub(super) fn guarded(router: Router) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
+/// Whether the client of a request has gone, as far as has been noticed.
+#[derive(Clone, Debug, Default)]
+struct HungUp(Arc<AtomicBool>);
+
+impl HungUp {
+    /// Looks once more before something is done that only a client that waits can use: one that gave up while the
+    /// daemon was stopped has made do with less, and would have a lease that it does not know of.
+    async fn check(&self) -> Result<(), Fault> {
+        // The connection's turn: its end may have been read together with the request.
+        tokio::task::yield_now().await;
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Fault::invalid("the client has hung up"));
+        }
+        Ok(())
+    }
+}
+
+/// Tells that nobody waits for the answer any more, when it is dropped.
+struct Line(HungUp);
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs a request in a task of its own: a panic ends that request alone, and a client that hangs up in the
 /// middle does not end a request that has already changed something.
-async fn guard(request: Request, next: Next) -> Response {
+async fn guard(mut request: Request, next: Next) -> Response {
+    let hung_up = HungUp::default();
+    request.extensions_mut().insert(hung_up.clone());
+    let _line = Line(hung_up);
     let answer = tokio::spawn(tokio::time::timeout(PATIENCE, next.run(request)));
     match answer.await {
         Ok(Ok(response)) => response,

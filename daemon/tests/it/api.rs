@@ -316,3 +316,32 @@ fn clients_that_send_nothing_or_rubbish_keep_nobody_waiting() {
     assert_eq!(daemon.get("/status").status, 200);
     drop(idle);
 }
+
+/// The calls of a launcher that was started before the daemon was replaced by this one.
+#[test]
+fn a_launcher_of_protocol_1_can_go_on_with_its_lease() {
+    let (_dir, paths) = home();
+    let daemon = Daemon::start(&paths);
+    let lease = daemon.allocate(&ask("dev"));
+    let (id, port) = (lock_id(&lease), &lease["port"]);
+
+    let renewed = daemon.send("PUT", &format!("/allocate/{id}/heartbeat"), None);
+    assert_eq!(renewed.status, 200, "{}", renewed.body);
+    assert_eq!(renewed.body["success"], true);
+    assert!(renewed.body["expires_in"].is_u64(), "{}", renewed.body);
+
+    let report = json!({ "requested": 5000, "port": fresh_port() });
+    let path = format!("/allocate/{id}/listeners");
+    let told = daemon.send("POST", &path, Some(&report));
+    let released = daemon.release(id);
+    for done in [told, released] {
+        assert_eq!(done.status, 200, "{}", done.body);
+        assert_eq!(done.body["success"], true);
+        assert_eq!(&done.body["port"], port);
+        assert!(done.body["message"].is_string(), "{}", done.body);
+    }
+    // What it takes for `it has ended already`.
+    let again = daemon.release(id);
+    assert_eq!(again.status, 400);
+    assert_eq!(error(&again).code, ErrorCode::LeaseNotFound);
+}

@@ -11,8 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use styxy_daemon::{Config, DaemonError, Ended, LogTarget, Paths, run_until};
+use styxy_daemon::{Build, Config, DaemonError, Ended, LogTarget, Paths, run_until};
 use styxy_protocol::Port;
+use styxy_protocol::api::PROTOCOL;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -135,7 +136,10 @@ impl Drop for Daemon {
 pub(crate) fn config(paths: &Paths) -> Config {
     Config {
         paths: paths.clone(),
-        version: "0.0.0-test",
+        build: Build {
+            version: "0.0.0-test",
+            protocol: PROTOCOL,
+        },
         idle_exit: None,
         log: LogTarget::Discard,
         classify: Box::new(|_, _| None),

@@ -12,8 +12,9 @@ pub(super) const RUN_EXAMPLES: &str = "Examples:
   styxy run --port 4000 -- vite       port 4000 if it is free, else another one
   styxy run --dry-run -- npm run dev  what would be run, on which port, and why
 
-Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is taken,
-126 the command cannot be executed, 127 the command was not found.";
+Exit codes: the command's own; 2 wrong options, 123 the service ran elsewhere and has ended,
+125 `--strict` and the port is taken, 126 the command cannot be executed, 127 the command was
+not found.";
 
 /// `styxy run` by itself.
 #[derive(Debug, Parser)]

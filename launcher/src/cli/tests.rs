@@ -235,8 +235,9 @@ fn the_help_of_run_and_of_everything() {
       styxy run --port 4000 -- vite       port 4000 if it is free, else another one
       styxy run --dry-run -- npm run dev  what would be run, on which port, and why
 
-    Exit codes: the command's own; 2 wrong options, 125 `--strict` and the port is taken,
-    126 the command cannot be executed, 127 the command was not found.
+    Exit codes: the command's own; 2 wrong options, 123 the service ran elsewhere and has ended,
+    125 `--strict` and the port is taken, 126 the command cannot be executed, 127 the command was
+    not found.
     ");
     insta::assert_snapshot!(help(&["--help"]), @"
     Run development servers on ports of their own
@@ -284,9 +285,9 @@ fn the_help_of_run_is_the_same_from_both_parsers() {
 
 #[test]
 fn every_exit_code_of_our_own_is_in_the_help() {
-    use crate::exit_codes::{NOT_EXECUTABLE, NOT_FOUND, PORT_TAKEN, USAGE};
+    use crate::exit_codes::{FOLLOWED, NOT_EXECUTABLE, NOT_FOUND, PORT_TAKEN, USAGE};
     let help = help(&["run", "--help"]);
-    for code in [USAGE, PORT_TAKEN, NOT_EXECUTABLE, NOT_FOUND] {
+    for code in [USAGE, FOLLOWED, PORT_TAKEN, NOT_EXECUTABLE, NOT_FOUND] {
         assert!(help.contains(&format!("{code} ")), "{code}: {help}");
     }
 }

@@ -21,8 +21,8 @@ use crate::sys::process::PidFd;
 /// After so long without an answer, and again and again, look whether whoever should answer can do so at all.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const NEXT_LOOK: Duration = Duration::from_millis(100);
-/// No answer of the lease calls is larger, in bytes.
-const ANSWER_LIMIT: usize = 1 << 20;
+/// No answer is larger, in bytes: the list of ten thousand leases fits.
+const ANSWER_LIMIT: usize = 16 << 20;
 
 /// Why there is no answer.
 #[derive(Debug)]

@@ -38,6 +38,7 @@ pub(crate) fn lease(number: u16) -> Lease {
 
 fn context() -> Context {
     Context {
+        build: crate::BUILD,
         env: Vec::<(OsString, OsString)>::new(),
         cwd: None,
         pid: 4711,
@@ -110,7 +111,6 @@ fn no_name_path_or_command_is_too_odd_or_too_long_for_the_daemon() {
 
 #[test]
 fn why_there_is_no_lease_is_told_with_what_there_is_instead() {
-    let pid = Some(77);
     let reasons = [
         Unmanaged::NoPlace(PlacesError::NoHome.to_string()),
         Unmanaged::Client(ClientError::Stopped { pid: 77 }),
@@ -118,12 +118,12 @@ fn why_there_is_no_lease_is_told_with_what_there_is_instead() {
         Unmanaged::OnlyOne {
             service_type: "ai".parse().unwrap(),
             port: port(11430),
-            pid,
+            why: NotFollowed::Idle,
         },
         Unmanaged::OnlyOne {
             service_type: "ai".parse().unwrap(),
             port: port(11430),
-            pid: None,
+            why: NotFollowed::Ourselves,
         },
     ];
     let text = reasons.map(|reason| reason.to_string()).join("\n");
@@ -131,8 +131,8 @@ fn why_there_is_no_lease_is_told_with_what_there_is_instead() {
     going on without the daemon: neither `STYXY_HOME` nor `HOME` is an absolute path
     going on without the daemon: the daemon is stopped; `kill -CONT 77` lets it go on
     going on without the daemon: the daemon does not answer; `styxy daemon stop` ends it
-    one `ai` service at a time: it runs on port 11430 (pid 77); going on without a lease
-    one `ai` service at a time: it runs on port 11430; going on without a lease
+    one `ai` service at a time: one that does not run has the lease of port 11430; going on without one
+    one `ai` service at a time: the run around this one has the lease of port 11430; going on without one
     ");
 }
 
@@ -155,7 +155,7 @@ fn a_strict_refusal_names_the_holder() {
 #[test]
 fn a_lease_that_nobody_gave_needs_no_giving_back() {
     assert_eq!(lease(3000).release(), Release::Done);
-    let gone = Client::new("/nonexistent/sock".into());
+    let gone = Client::new("/nonexistent/sock".into(), crate::BUILD);
     let of_a_daemon = Lease {
         client: Some(gone),
         ..lease(3000)

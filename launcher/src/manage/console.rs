@@ -33,7 +33,7 @@ impl<'a> Console<'a> {
                 let port = text.parse();
                 let port = port.map_err(|_| Failure::DaemonPort(printable(&text)))?;
                 let home = places::home(context).ok_or(PlacesError::NoHome)?;
-                Remote::at_port(port, home.join(Places::TOKEN))?
+                Remote::at_port(port, home.join(Places::TOKEN), context.build)?
             }
             _ => return Self::at_socket(context, format),
         };
@@ -42,7 +42,7 @@ impl<'a> Console<'a> {
 
     /// A console for the daemon at the socket of this home, for what it does for nobody else.
     pub(super) fn at_socket(context: &'a Context, format: Format) -> Result<Self, Failure> {
-        let remote = Remote::at_socket(&Places::find(context)?.socket())?;
+        let remote = Remote::at_socket(&Places::find(context)?.socket(), context.build)?;
         Ok(Self::with(context, format, remote))
     }
 
@@ -55,7 +55,8 @@ impl<'a> Console<'a> {
         }
     }
 
-    /// Asks the daemon, and starts one if none runs. One at a port is somebody else's to start.
+    /// Asks the daemon. At the socket one is started if none runs, and put in the place of one of an older styxy;
+    /// one at a port is somebody else's to start.
     pub(super) fn ask<A>(
         &self,
         call: impl Fn(&Remote) -> Result<A, RemoteError>,
@@ -63,6 +64,14 @@ impl<'a> Console<'a> {
         match call(&self.remote) {
             Err(RemoteError::NotRunning) => {
                 background::start(self.context, &Places::find(self.context)?, StartedBy::Run)?;
+                Ok(call(&self.remote)?)
+            }
+            Err(RemoteError::OtherProtocol { daemon, ours })
+                if daemon.protocol < ours && self.remote.port().is_none() =>
+            {
+                let places = Places::find(self.context)?;
+                background::end_older(self.context, &places)?;
+                background::start(self.context, &places, StartedBy::Run)?;
                 Ok(call(&self.remote)?)
             }
             answer => Ok(answer?),

@@ -3,33 +3,29 @@
 mod logs;
 mod restart;
 
-use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
 use styxy_daemon::{Classify, Config, Ended, LogTarget, Paths};
-use styxy_protocol::api::{self, StatusResponse};
+use styxy_protocol::api;
 use styxy_recipes::{Catalog, service_type_of_process};
 
+use crate::background::stop::Stopped;
 use crate::background::{self, StartedBy};
 use crate::cli::{DaemonCommand, DaemonStartArgs};
 use crate::client::Client;
 use crate::context::Context;
-use crate::manage::remote::{Remote, RemoteError};
+use crate::manage::remote::{Remote, RemoteError, Standing};
 use crate::manage::{failed, status, with_causes, with_console};
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::Places;
 use crate::sys::detach::{self, Detached};
-use crate::sys::process::PidFd;
 
-/// How long a daemon that was asked to stop may take, in milliseconds.
-const STOP_PATIENCE: u16 = 10_000;
+/// How long a daemon that was asked to stop may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does what was typed.
 pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
@@ -38,20 +34,25 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
         Err(error) => return failed(&error),
     };
     match command {
-        DaemonCommand::Start(args) if args.background => serve_in_background(&places, args),
-        DaemonCommand::Start(args) if args.detach => start_detached(context, &places, args),
-        DaemonCommand::Start(args) => serve_here(&places, args),
-        DaemonCommand::Stop => stop(&places),
-        DaemonCommand::Status(format) => with_console(context, *format, &status::status),
+        DaemonCommand::Start(args) if args.background => {
+            serve_in_background(context, &places, args)
+        }
+        DaemonCommand::Start(args) if args.detach => {
+            start_detached(context, &places, args.idle_exit)
+        }
+        DaemonCommand::Start(args) => serve_here(context, &places, args),
+        DaemonCommand::Stop => stop(context, &places),
         DaemonCommand::Restart(_) => restart::restart(context, &places),
+        DaemonCommand::Status(format) => with_console(context, *format, &status::status),
         DaemonCommand::Logs(args) => logs::logs(&places, *args),
     }
 }
 
-fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
+fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
     let socket = places.socket();
     let config = config(
+        context,
         places,
         args,
         LogTarget::Stderr,
@@ -60,14 +61,14 @@ fn serve_here(places: &Places, args: &DaemonStartArgs) -> ExitCode {
         }),
     );
     match styxy_daemon::run(config) {
-        Ok(Ended::LostTheRace) => already_running(places),
+        Ok(Ended::LostTheRace) => already_running(context, places),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
         Err(error) => failed(&with_causes(&error)),
     }
 }
 
 /// The process that `background::start` started: it says what goes wrong until it answers, and then nothing.
-fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
+fn serve_in_background(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     match detach::detach() {
         Ok(Detached::Starter) => return ExitCode::SUCCESS,
         Ok(Detached::Background) => {}
@@ -78,13 +79,14 @@ fn serve_in_background(places: &Places, args: &DaemonStartArgs) -> ExitCode {
         // If the null device cannot be opened, whoever waits goes on after its time is up.
         drop(detach::silence_stderr());
     };
-    match styxy_daemon::run(config(places, args, log, Box::new(on_ready))) {
+    match styxy_daemon::run(config(context, places, args, log, Box::new(on_ready))) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => failed(&with_causes(&error)),
     }
 }
 
 fn config(
+    context: &Context,
     places: &Places,
     args: &DaemonStartArgs,
     log: LogTarget,
@@ -95,7 +97,7 @@ fn config(
             runtime_dir: places.runtime.clone(),
             state_dir: places.home.clone(),
         },
-        version: env!("CARGO_PKG_VERSION"),
+        build: context.build,
         idle_exit: args.idle_exit.map(Duration::from_secs),
         log,
         classify: classify(Places::recipes(&places.home)),
@@ -116,29 +118,30 @@ fn classify(recipes: PathBuf) -> Classify {
     })
 }
 
-fn already_running(places: &Places) -> ExitCode {
-    match ask(&places.socket()) {
-        Ok(status) => output::print(&format!(
-            "Styxy daemon is already running (PID: {})\n",
-            status.pid
+fn already_running(context: &Context, places: &Places) -> ExitCode {
+    match standing(context, places) {
+        Ok(daemon) => output::print(&format!(
+            "Styxy daemon is already running (PID: {})\n{}",
+            daemon.pid,
+            status::other_protocol(context, &daemon).unwrap_or_default()
         )),
         Err(_) => output::print("Styxy daemon is already running\n"),
     }
     ExitCode::SUCCESS
 }
 
-fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
-    if Client::new(places.socket()).is_reachable() {
-        return already_running(places);
+fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) -> ExitCode {
+    if Client::new(places.socket(), context.build).is_reachable() {
+        return already_running(context, places);
     }
-    if let Err(error) = background::start(context, places, StartedBy::User(args.idle_exit)) {
+    if let Err(error) = background::start(context, places, StartedBy::User(idle_exit)) {
         return failed(&error);
     }
-    match ask(&places.socket()) {
-        Ok(status) => {
+    match standing(context, places) {
+        Ok(daemon) => {
             output::print(&format!(
                 "Daemon started in background (PID: {})\n",
-                status.pid
+                daemon.pid
             ));
             ExitCode::SUCCESS
         }
@@ -150,62 +153,25 @@ fn start_detached(context: &Context, places: &Places, args: &DaemonStartArgs) ->
 ///
 /// It is the kernel that says who the daemon is, so that one can be ended that does not answer, or that speaks
 /// another version of the contract.
-fn stop(places: &Places) -> ExitCode {
-    let client = Client::new(places.socket());
-    let Some(pid) = client.daemon_pid() else {
-        if client.is_reachable() {
-            let error = "there is a daemon, but not in this container; stop it where it runs";
-            return failed(&error);
-        }
-        output::print("Styxy daemon is not running\n");
-        return ExitCode::SUCCESS;
-    };
-    match terminate(pid) {
-        Ok(Terminated::Gone) => {
-            output::print(&format!("Stopped Styxy daemon (PID: {pid})\n"));
-            ExitCode::SUCCESS
-        }
-        Ok(Terminated::StillThere) => failed(&format_args!(
-            "the daemon (PID: {pid}) was asked to stop and still runs; `kill -KILL {pid}` ends it"
-        )),
-        Err(error) => failed(&format_args!(
-            "cannot stop the daemon (PID: {pid}): {error}"
-        )),
+fn stop(context: &Context, places: &Places) -> ExitCode {
+    let client = Client::new(places.socket(), context.build);
+    match background::stop::stop(&client, STOP_PATIENCE) {
+        Ok(Stopped::Gone(pid)) => output::print(&format!("Stopped Styxy daemon (PID: {pid})\n")),
+        Ok(Stopped::NotRunning) => output::print("Styxy daemon is not running\n"),
+        Err(error) => return failed(&error),
     }
+    ExitCode::SUCCESS
 }
 
-/// What became of a process that was asked to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Terminated {
-    Gone,
-    StillThere,
-}
-
-fn terminate(pid: u32) -> nix::Result<Terminated> {
-    let process = match PidFd::open(Pid::from_raw(pid.cast_signed())) {
-        Err(Errno::ESRCH) => return Ok(Terminated::Gone),
-        process => process?,
-    };
-    match process.send(libc::SIGTERM) {
-        Err(Errno::ESRCH) => return Ok(Terminated::Gone),
-        sent => sent?,
-    }
-    // One that is stopped would never hear of it.
-    let _ = process.send(libc::SIGCONT);
-    let mut gone = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut gone, PollTimeout::from(STOP_PATIENCE))? {
-        0 => Ok(Terminated::StillThere),
-        _ => Ok(Terminated::Gone),
-    }
-}
-
-fn ask(socket: &Path) -> Result<StatusResponse, RemoteError> {
-    Remote::at_socket(socket)?.get(api::STATUS)
+fn standing(context: &Context, places: &Places) -> Result<Standing, RemoteError> {
+    Remote::at_socket(&places.socket(), context.build)?.get_of_any(api::STATUS)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use std::path::Path;
 
     use super::*;
 

@@ -1,6 +1,9 @@
 //! Asking a daemon with a full HTTP client: over its socket, or over the loopback port that `STYXY_DAEMON_PORT`
 //! names. Never starts one, and asks once.
+//!
+//! Invariant: what a daemon of another version of the contract says is taken for nothing but its standing.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,10 +11,10 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use styxy_protocol::Port;
-use styxy_protocol::api::ErrorResponse;
+use styxy_protocol::api::{self, Build, ErrorResponse};
 use tokio::runtime::Runtime;
 
 use crate::observe::read_capped;
@@ -32,6 +35,14 @@ pub(crate) enum RemoteError {
         "no daemon listens on 127.0.0.1:{0} (`STYXY_DAEMON_PORT`); `styxy daemon start -d --port {0}` starts one"
     )]
     NobodyOn(Port),
+    /// It speaks another version of the contract.
+    #[error("the running daemon is of another styxy ({}, protocol {}, this one speaks {ours}); {}", daemon.version, daemon.protocol, remedy(daemon.protocol, *ours))]
+    OtherProtocol {
+        /// What it says about itself.
+        daemon: Standing,
+        /// Our protocol number.
+        ours: u32,
+    },
     /// Clients of the port need a token and there is none.
     #[error("`STYXY_DAEMON_PORT` is set and the token in `{}` cannot be read: {problem}", path.display())]
     NoToken {
@@ -74,9 +85,32 @@ pub(crate) enum RemoteError {
     Io(#[from] io::Error),
 }
 
-/// The way to a daemon.
+/// What the status of a daemon of any version says.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Standing {
+    /// Its process.
+    pub(crate) pid: u32,
+    /// The protocol that it speaks.
+    pub(crate) protocol: u32,
+    /// Version of its styxy.
+    pub(crate) version: String,
+}
+
+/// What to do about a daemon of another version.
+pub(crate) fn remedy(theirs: u32, ours: u32) -> &'static str {
+    if theirs < ours {
+        "`styxy daemon restart` replaces it, and the leases stay"
+    } else {
+        "update this one"
+    }
+}
+
+/// The way to a daemon, over one connection.
 #[derive(Debug)]
 pub(crate) struct Remote {
+    build: Build,
+    /// The daemon speaks our protocol.
+    is_understood: Cell<bool>,
     client: reqwest::Client,
     runtime: Runtime,
     base: String,
@@ -86,16 +120,17 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// A daemon at this socket.
-    pub(crate) fn at_socket(socket: &Path) -> Result<Self, RemoteError> {
-        let client = client().unix_socket(socket).build()?;
-        Self::new(client, "http://styxy".to_owned(), None)
+    pub(crate) fn at_socket(socket: &Path, build: Build) -> Result<Self, RemoteError> {
+        let client = client(build).unix_socket(socket).build()?;
+        Self::new(build, client, "http://styxy".to_owned(), None)
     }
 
     /// A daemon on this port of 127.0.0.1, with the token in this file.
-    pub(crate) fn at_port(port: Port, token: PathBuf) -> Result<Self, RemoteError> {
+    pub(crate) fn at_port(port: Port, token: PathBuf, build: Build) -> Result<Self, RemoteError> {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer(&token)?)]);
-        let client = client().default_headers(headers).build()?;
+        let client = client(build).default_headers(headers).build()?;
         Self::new(
+            build,
             client,
             format!("http://127.0.0.1:{port}"),
             Some((port, token)),
@@ -103,6 +138,7 @@ impl Remote {
     }
 
     fn new(
+        build: Build,
         client: reqwest::Client,
         base: String,
         tcp: Option<(Port, PathBuf)>,
@@ -111,6 +147,8 @@ impl Remote {
             .enable_all()
             .build()?;
         Ok(Self {
+            build,
+            is_understood: Cell::new(false),
             client,
             runtime,
             base,
@@ -121,6 +159,11 @@ impl Remote {
     /// The port that is asked, where it is not the socket.
     pub(crate) fn port(&self) -> Option<Port> {
         self.tcp.as_ref().map(|(port, _)| *port)
+    }
+
+    /// The answer to `GET path`, whatever version the daemon is of.
+    pub(crate) fn get_of_any<A: DeserializeOwned>(&self, path: &str) -> Result<A, RemoteError> {
+        self.call_any(Method::GET, path, None::<&()>)
     }
 
     /// The answer to `GET path`.
@@ -152,6 +195,23 @@ impl Remote {
     }
 
     fn call<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<A, RemoteError> {
+        if !self.is_understood.get() {
+            let daemon: Standing = self.get_of_any(api::STATUS)?;
+            let ours = self.build.protocol;
+            if daemon.protocol != ours {
+                return Err(RemoteError::OtherProtocol { daemon, ours });
+            }
+            self.is_understood.set(true);
+        }
+        self.call_any(method, path, body)
+    }
+
+    fn call_any<A: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -200,12 +260,12 @@ impl Remote {
 }
 
 /// What all ways have in common. The user's proxy settings are for other hosts than this one.
-fn client() -> reqwest::ClientBuilder {
+fn client(build: Build) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(PATIENCE)
-        .user_agent(concat!("styxy/", env!("CARGO_PKG_VERSION")))
+        .user_agent(format!("styxy/{}", build.version))
 }
 
 /// The header that proves to the daemon that we may read its user's files.

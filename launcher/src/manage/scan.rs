@@ -107,7 +107,7 @@ mod tests {
         PORT  STYXY      SYSTEM                      ADDRESS     LOCK ID
         3000  dev - web  node\u{1b}[31m (PID: 4107)  [::1]:3000  6ba7b810-9dad-41d1-80b4-00c04fd430c8
         3001  dev - web  -                           -           6ba7b810-9dad-41d1-80b4-00c04fd430c8
-        3002  -          another user's process      [::1]:3002  -
+        3002  -          a process of me             [::1]:3002  -
         Summary: 3 ports in use in range 3000-3099
         ");
         let none = ScanResponse {

@@ -3,39 +3,67 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use styxy_protocol::api::{self, Allocation, AllocationsResponse, LeaseState, StatusResponse};
 
 use super::Done;
 use super::console::Console;
 use super::facts::Facts;
+use super::failure::Failure;
+use super::remote::{self, Standing};
 use super::view::{View, first_line, span};
+use crate::context::Context;
 use crate::notice::printable;
 use crate::places::Places;
 
-/// Prints how the daemon is. No daemon is an answer, not an error.
+/// Prints how the daemon is, whatever version it is of. No daemon is an answer, not an error.
 pub(super) fn status(console: &Console<'_>) -> Done {
-    let status = console.ask_running(|it| it.get::<StatusResponse>(api::STATUS))?;
-    let Some(status) = status else {
+    let answer = console.ask_running(|it| it.get_of_any::<Value>(api::STATUS))?;
+    let Some(answer) = answer else {
         console.show(&json!({ "status": "stopped" }), |_| {
             "Status: Stopped\n".to_owned()
         });
         return Ok(ExitCode::SUCCESS);
     };
-    let leases = if console.format.json {
-        AllocationsResponse::default()
+    if console.format.json {
+        console.show(&answer, |_| String::new());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let unreadable =
+        |error| Failure::Impossible(format!("the daemon's answer cannot be read: {error}"));
+    let standing: Standing = serde_json::from_value(answer.clone()).map_err(unreadable)?;
+    let other_protocol = other_protocol(console.context, &standing);
+    // One of another version may have more or less to say.
+    let Ok(status) = serde_json::from_value::<StatusResponse>(answer) else {
+        console.show(&(), |_| {
+            let (pid, version) = (standing.pid, printable(&standing.version));
+            let other_protocol = other_protocol.unwrap_or_default();
+            format!("Status: Running (PID: {pid})\nVersion: {version}\n{other_protocol}")
+        });
+        return Ok(ExitCode::SUCCESS);
+    };
+    let leases: AllocationsResponse = if other_protocol.is_none() {
+        console.remote.get(api::ALLOCATIONS)?
     } else {
-        console.ask(|it| it.get(api::ALLOCATIONS))?
+        AllocationsResponse::default()
     };
     let socket = match console.remote.port() {
         Some(_) => None,
         None => Some(Places::find(console.context)?.socket()),
     };
     let socket = socket.as_ref().map(|it| it.to_string_lossy());
-    console.show(&status, |view| {
-        text(&status, &leases.allocations, socket.as_deref(), view)
+    console.show(&(), |view| {
+        let text = text(&status, &leases.allocations, socket.as_deref(), view);
+        text + &other_protocol.unwrap_or_default()
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line about a daemon that speaks another protocol than this styxy.
+pub(super) fn other_protocol(context: &Context, daemon: &Standing) -> Option<String> {
+    let (theirs, ours) = (daemon.protocol, context.build.protocol);
+    let remedy = remote::remedy(theirs, ours);
+    (theirs != ours).then(|| format!("Protocol: {theirs} (this styxy speaks {ours}; {remedy})\n"))
 }
 
 fn text(

@@ -131,6 +131,7 @@ mod tests {
           Worktree: ~/shop
           Service: dev
           Listens on: 127.0.0.1:3000, [::1]:3000
+          Others: vite\u{7} (PID: 77)
           Runs for: 3 min
         Styxy Allocation:
           Service: dev

@@ -43,6 +43,7 @@ fn report(command: &[&str], got: Option<u16>, insistence: Insistence) -> (String
         command: &command,
         program: Some("/usr/bin/it".into()),
         plan: plan.as_ref(),
+        is_followed: false,
     });
     let json = serde_json::to_string_pretty(&report).unwrap();
     (report.to_text(), json)
@@ -176,12 +177,36 @@ fn a_report_says_when_there_is_nothing_to_run() {
         command: &command,
         program: None,
         plan: None,
+        is_followed: false,
     };
     let text = Report::new(&findings).to_text();
     assert!(
         text.ends_with("program   not found; it would end with exit code 127 or 126\n"),
         "{text}"
     );
+}
+
+#[test]
+fn a_report_says_when_a_service_would_be_followed_instead() {
+    let command = words(&["sh", "llm.sh"]);
+    let detection = detected(&command);
+    let plan = plan(&detection, &command, port(11430), Insistence::None, "");
+    let findings = Findings {
+        detection: &detection,
+        wish: &Wish {
+            service_type: "ai".parse().unwrap(),
+            ..wish()
+        },
+        command: &command,
+        program: Some("/usr/bin/sh".into()),
+        plan: Some(&plan),
+        is_followed: true,
+    };
+    let report = Report::new(&findings);
+    let port_row = "port      11430 (the one `ai` service runs there; it would be followed until it ends, and nothing started)\n";
+    assert!(report.to_text().contains(port_row), "{}", report.to_text());
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["follows"], true);
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn service(typed: &[&str], command: &[&str]) -> Service {
     let words = [&["styxy run"], typed, &["--"], command].concat();
     let args = crate::cli::RunCli::try_parse_from(words).unwrap().run;
     let context = Context {
+        build: crate::BUILD,
         env: Vec::new(),
         cwd: None,
         pid: 1,

@@ -190,6 +190,29 @@ pub(crate) fn session_descendants() -> Vec<PidFd> {
     found
 }
 
+/// Whether this process was started by that one, directly or through others that still live.
+pub(crate) fn is_ancestor(pid: Pid) -> bool {
+    let mut below = Pid::parent();
+    // Where two ancestors are replaced while we look, the numbers could go round.
+    for _ in 0..1000 {
+        if below == pid {
+            return true;
+        }
+        match parent_of(below) {
+            Some(parent) if parent.as_raw() > 0 => below = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the last parenthesis: the state, then the parent.
+    let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?;
+    parent.parse().ok().map(Pid::from_raw)
+}
+
 /// The children of all threads of a process; none if it is gone.
 fn children_of(parent: Pid) -> Vec<Pid> {
     let Ok(threads) = fs::read_dir(format!("/proc/{parent}/task")) else {
@@ -210,6 +233,23 @@ fn children_of(parent: Pid) -> Vec<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ancestors_are_told_from_others() {
+        assert!(is_ancestor(Pid::parent()));
+        assert!(!is_ancestor(Pid::this()));
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        assert!(!is_ancestor(Pid::from_raw(child.id().cast_signed())));
+        assert_eq!(
+            parent_of(Pid::from_raw(child.id().cast_signed())),
+            Some(Pid::this())
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn wait_statuses_are_read_whole() {

@@ -12,7 +12,7 @@ use styxy_protocol::api::{
 };
 use tracing::info;
 
-use super::{Context, parse};
+use super::{Context, HungUp, parse};
 use crate::allocator::{LeaseId, ReportRefusal};
 use crate::authority::Released;
 use crate::owner::Peer;
@@ -35,15 +35,17 @@ pub(super) fn routes() -> Router<Context> {
 async fn allocate(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,
+    Extension(hung_up): Extension<HungUp>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AllocateResponse>, Fault> {
     let mut request: AllocateRequest = parse(body)?;
     check(&mut request)?;
+    hung_up.check().await?;
     let granted = context.authority.allocate(&request, peer).await?;
     if let Some(conflict) = &granted.grant.conflict {
         info!(holder = ?answers::conflict_line(conflict), "conflict");
     }
-    Ok(Json(answers::allocated(&request, granted)))
+    Ok(Json(answers::allocated(&request, granted, context.build)))
 }
 
 async fn release(

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
-use styxy_protocol::api::{self, Memory, PROTOCOL, StatusResponse};
+use styxy_protocol::api::{self, Memory, StatusResponse};
 
 use super::Context;
 
@@ -20,8 +20,8 @@ async fn status(State(context): State<Context>) -> Json<StatusResponse> {
         instances: 0,
         memory: Memory::default(),
         pid: std::process::id(),
-        protocol: PROTOCOL,
-        version: context.version.to_owned(),
+        protocol: context.build.protocol,
+        version: context.build.version.to_owned(),
         tcp_port: None,
         degraded: health.degraded,
         config_problem: None,

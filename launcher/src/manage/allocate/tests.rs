@@ -19,6 +19,7 @@ fn typed(words: &[&str]) -> AllocateArgs {
 
 fn context(dir: &Path, env: &[(&str, &str)]) -> Context {
     Context {
+        build: crate::BUILD,
         env: env
             .iter()
             .map(|(key, value)| (OsString::from(key), value.into()))
