@@ -100,6 +100,16 @@ impl Allocator {
         &self.types
     }
 
+    /// Puts these types in force. Leases of types that are no more go on.
+    pub(crate) fn set_types(&mut self, types: ServiceTypes) {
+        self.types = types;
+    }
+
+    /// The ports that the kernel gives to outgoing connections.
+    pub(crate) fn ephemeral(&self) -> &RangeInclusive<u16> {
+        self.placement.ephemeral()
+    }
+
     /// Makes what was decided true. Records that contradict the state (which only a damaged journal holds)
     /// change nothing.
     pub(crate) fn apply(&mut self, record: &Record) {

@@ -5,6 +5,7 @@
 //! probe of the kernel happens while the lock is held.
 
 mod afterlife;
+mod configuration;
 mod observation;
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,8 +13,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use styxy_protocol::Port;
-use styxy_protocol::api::{AllocateRequest, Allocation, Conflict, Holder, ListenerReport};
+use styxy_protocol::api::{
+    AllocateRequest, Allocation, Conflict, Holder, ListenerReport, NewRange,
+};
+use styxy_protocol::{Port, ServiceType};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tracing::{info, warn};
@@ -22,14 +25,18 @@ use crate::Classify;
 use crate::allocator::{
     Allocator, Applicant, Grant, Hold, LeaseId, OwnerKind, Record, Refusal, Release, ReportRefusal,
 };
+use crate::audit::Audit;
 use crate::census::{Census, Depth, Walker};
 use crate::journal::{Journal, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::observation::Sight;
 use crate::owner::{self, OwnerRefusal, Peer};
+use crate::ranges::NoRange;
 use crate::settings::Settings;
 use crate::timers;
 use crate::tree;
+
+pub(crate) use configuration::{Configuration, NotSwitched, NotUndone};
 
 /// The one of a runtime directory.
 #[derive(Debug)]
@@ -49,12 +56,16 @@ pub(crate) struct Authority {
     deadline_moved: Notify,
     /// daemon --number of leases--> idle timer
     lease_count_tx: watch::Sender<usize>,
+    /// configuration --settings in force--> whoever acts on them
+    settings_tx: watch::Sender<Arc<Settings>>,
+    audit: Audit,
 }
 
 #[derive(Debug)]
 struct Core {
     allocator: Allocator,
     journal: Journal,
+    configuration: Configuration,
     /// The tasks that wait for the owners of leases to end.
     watches: HashMap<LeaseId, AbortHandle>,
 }
@@ -66,6 +77,15 @@ pub(crate) enum NoLease {
     Owner(OwnerRefusal),
     /// There is no port for it.
     Refused(Refusal),
+    /// There is no such type, and it gets no range.
+    NoRange {
+        /// Name of the type.
+        service_type: ServiceType,
+        /// Why it gets none.
+        reason: NoRange,
+        /// The types that there are.
+        known: Vec<ServiceType>,
+    },
     /// The system gives no randomness for a name.
     NoRandomness,
 }
@@ -77,6 +97,8 @@ pub(crate) struct Granted {
     pub(crate) grant: Grant,
     /// The owner exists but cannot be watched.
     pub(crate) needs_heartbeats: bool,
+    /// The range that the type was given for this request.
+    pub(crate) new_range: Option<NewRange>,
 }
 
 /// What became of a released lease.
@@ -98,6 +120,8 @@ pub(crate) struct Health {
     pub(crate) leases: usize,
     /// Why nothing is being saved, if so.
     pub(crate) degraded: Option<String>,
+    /// What is wrong with the configuration.
+    pub(crate) config_problem: Option<String>,
 }
 
 impl Authority {
@@ -105,12 +129,14 @@ impl Authority {
     pub(crate) fn new(
         loaded: Loaded,
         sessions: PathBuf,
-        settings: &Settings,
+        configuration: Configuration,
+        audit: Audit,
         classify: Classify,
     ) -> Arc<Self> {
         for remark in &loaded.remarks {
             warn!("{remark}");
         }
+        let settings = configuration.settings();
         let seed = random_bits().map_or(0, |bits| (bits & 0xffff) as u16);
         let mut allocator = Allocator::new(settings.types.clone(), kernel::ephemeral_range(), seed);
         for record in &loaded.records {
@@ -120,6 +146,7 @@ impl Authority {
             core: Mutex::new(Core {
                 allocator,
                 journal: loaded.journal,
+                configuration,
                 watches: HashMap::new(),
             }),
             boot: kernel::boot_id(),
@@ -131,6 +158,8 @@ impl Authority {
             started: kernel::boot_time(),
             deadline_moved: Notify::new(),
             lease_count_tx: watch::Sender::new(0),
+            settings_tx: watch::Sender::new(Arc::new(settings)),
+            audit,
         };
         let mut core = authority.lock();
         let is_alive = |owner: &crate::allocator::Owner| {
@@ -155,7 +184,7 @@ impl Authority {
         let id = LeaseId::from_random(random_bits().ok_or(NoLease::NoRandomness)?);
         let decided = self.decide(request, id, owner);
         match decided {
-            Ok(mut grant) => {
+            Ok((mut grant, new_range)) => {
                 if let (Some(pidfd), true) = (pidfd, grant.id == Some(id)) {
                     self.watch(id, pidfd);
                 }
@@ -166,13 +195,14 @@ impl Authority {
                 Ok(Granted {
                     needs_heartbeats: matches!(owner, OwnerKind::Unwatched(_)),
                     grant,
+                    new_range,
                 })
             }
-            Err(Refusal::Taken(mut conflict)) => {
+            Err(NoLease::Refused(Refusal::Taken(mut conflict))) => {
                 name_holder(&mut conflict).await;
                 Err(NoLease::Refused(Refusal::Taken(conflict)))
             }
-            Err(refusal) => Err(NoLease::Refused(refusal)),
+            Err(refusal) => Err(refusal),
         }
     }
 
@@ -246,7 +276,12 @@ impl Authority {
         Health {
             uptime: kernel::boot_time().saturating_sub(self.started),
             leases: core.allocator.len(),
-            degraded: core.journal.degraded().map(str::to_owned),
+            degraded: core
+                .journal
+                .degraded()
+                .map(str::to_owned)
+                .or_else(|| core.configuration.degraded()),
+            config_problem: core.configuration.problem().map(ToString::to_string),
         }
     }
 
@@ -278,6 +313,17 @@ impl Authority {
         self.lease_count_tx.subscribe()
     }
 
+    /// The settings in force. They are replaced as a whole when the configuration changes.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings_tx.borrow())
+    }
+
+    /// The settings in force, as they change.
+    #[expect(dead_code, reason = "for those who act on a change as it comes")]
+    pub(crate) fn settings_changes(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings_tx.subscribe()
+    }
+
     /// Syncs the journal to disk. Takes milliseconds.
     pub(crate) fn sync(&self) {
         self.lock().journal.sync();
@@ -288,7 +334,7 @@ impl Authority {
         request: &AllocateRequest,
         id: LeaseId,
         owner: OwnerKind,
-    ) -> Result<Grant, Refusal> {
+    ) -> Result<(Grant, Option<NewRange>), NoLease> {
         let mut core = self.lock();
         let applicant = Applicant {
             id,
@@ -298,9 +344,14 @@ impl Authority {
             wall: kernel::wall_clock(),
             is_free: &kernel::port_is_free,
         };
-        let grant = core.allocator.allocate(request, &applicant)?;
-        self.commit(&mut core, &grant.records);
-        Ok(grant)
+        let decided = match core.allocator.allocate(request, &applicant) {
+            Err(Refusal::UnknownType(_)) => {
+                self.allocate_unknown(&mut core, request, &applicant)?
+            }
+            decided => (decided.map_err(NoLease::Refused)?, None),
+        };
+        self.commit(&mut core, &decided.0.records);
+        Ok(decided)
     }
 
     /// Ends this lease when its owner does.

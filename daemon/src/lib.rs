@@ -5,9 +5,11 @@
 //! and every change is in the journal before the client that asked for it gets its answer.
 
 mod allocator;
+mod audit;
 mod authority;
 pub mod browser_ports;
 mod census;
+pub mod config;
 mod journal;
 pub mod kernel;
 mod log;
@@ -15,6 +17,7 @@ mod observation;
 mod owner;
 mod place;
 pub mod placement;
+pub mod ranges;
 mod server;
 pub mod service_types;
 pub mod settings;
@@ -99,6 +102,14 @@ pub enum LogTarget {
 /// Tells what kind of service a process is, given its arguments and its working directory; `None` where they do not
 /// say. May read files. The arguments are whatever the process has made of them.
 pub type Classify = Box<dyn Fn(&[String], Option<&Path>) -> Option<ServiceType> + Send + Sync>;
+/// What a daemon does that finds its configuration files broken when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokenConfig {
+    /// It does not start, for who starts it by name sees why.
+    Refuse,
+    /// It serves with everything that does not depend on what is wrong: nobody loses his ports for a typing error.
+    ServeTheRest,
+}
 
 /// What a daemon needs to know before it starts.
 pub struct Config {
@@ -108,6 +119,8 @@ pub struct Config {
     pub build: Build,
     /// Exit after this long without a lease; `None` is never.
     pub idle_exit: Option<Duration>,
+    /// What to do with configuration files that are broken.
+    pub broken_config: BrokenConfig,
     /// Where to log.
     pub log: LogTarget,
     /// Tells the kind of service from a running process: the daemon itself knows no tool by name.
@@ -165,6 +178,9 @@ pub enum DaemonError {
         /// Why not.
         source: io::Error,
     },
+    /// The configuration is broken, and [`BrokenConfig::Refuse`] says not to start then.
+    #[error("the configuration is broken")]
+    Config(#[from] config::ConfigError),
     /// The event loop or its signal handlers cannot be set up.
     #[error("cannot start the event loop")]
     EventLoop(#[source] io::Error),

@@ -51,6 +51,11 @@ impl Placement {
         Self { ephemeral }
     }
 
+    /// The machine's ephemeral range.
+    pub fn ephemeral(&self) -> &RangeInclusive<u16> {
+        &self.ephemeral
+    }
+
     /// Why this port is not handed out, if so.
     pub fn reserved(&self, port: Port) -> Option<Reserved> {
         if port.is_privileged() {

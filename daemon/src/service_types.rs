@@ -35,6 +35,11 @@ impl Definition {
         let range = self.range.clone().filter_map(Port::new);
         self.preferred.iter().copied().chain(range)
     }
+
+    /// First and last port of its range.
+    pub(crate) fn ends(&self) -> [Port; 2] {
+        ends(&self.range)
+    }
 }
 
 impl From<&ServiceTypeSpec> for Definition {
@@ -55,8 +60,18 @@ impl From<&ServiceTypeSpec> for Definition {
     }
 }
 
+/// First and last port of a range.
+pub(crate) fn ends(range: &RangeInclusive<u16>) -> [Port; 2] {
+    [range.start(), range.end()].map(|&port| Port::new(port).expect("no range has port 0"))
+}
+
+/// The ports of a range that are tried first where nobody says which: its first four, or as many as it has.
+pub(crate) fn first_ports(range: &RangeInclusive<u16>) -> Vec<Port> {
+    range.clone().take(4).filter_map(Port::new).collect()
+}
+
 /// Every service type, by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTypes {
     by_name: BTreeMap<ServiceType, Definition>,
 }
@@ -88,6 +103,13 @@ impl ServiceTypes {
     /// Every type, in ascending order of name.
     pub fn iter(&self) -> impl Iterator<Item = &Definition> {
         self.by_name.values()
+    }
+
+    /// Whether there is a type of this name, or one that has a port of this range.
+    pub(crate) fn meets(&self, name: &ServiceType, range: &RangeInclusive<u16>) -> bool {
+        self.iter().any(|it| {
+            it.name == *name || it.range.start() <= range.end() && range.start() <= it.range.end()
+        })
     }
 
     /// Whether this port lies in the range of a type.

@@ -20,12 +20,12 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::authority::Authority;
+use crate::audit::Audit;
+use crate::authority::{Authority, Configuration};
 use crate::journal::{Journal, Loaded};
 use crate::place::Place;
 use crate::server::{self, Context};
-use crate::settings::Settings;
-use crate::{Config, DaemonError, Ended, LogTarget, Paths, log, timers};
+use crate::{BrokenConfig, Config, DaemonError, Ended, LogTarget, Paths, log, timers};
 
 /// How many clients may wait for the accept loop: a hundred launchers at once, with room.
 const BACKLOG: i32 = 1024;
@@ -49,10 +49,23 @@ pub(crate) async fn serve(
     if let Err(error) = state_dir {
         warn!(%error, "no state directory");
     }
+    let configuration = Configuration::read(&paths.state_dir);
+    if let Some(problem) = configuration.problem() {
+        if config.broken_config == BrokenConfig::Refuse {
+            return Err(problem.clone().into());
+        }
+        warn!(%problem, "the configuration is broken; what does not depend on it is in force");
+    }
     // Let go before the lock of the runtime directory, so that whoever gets that one gets both.
     let (journal, journal_lock) = open_journal(paths).await;
-    let settings = Settings::default();
-    let authority = Authority::new(journal, paths.sessions(), &settings, config.classify);
+    let audit = Audit::open(&paths.state_dir);
+    let authority = Authority::new(
+        journal,
+        paths.sessions(),
+        configuration,
+        audit,
+        config.classify,
+    );
     let socket_failed = |source| DaemonError::Socket {
         path: paths.socket(),
         source,
@@ -81,6 +94,7 @@ pub(crate) async fn serve(
     (config.on_ready)();
     authority.resume();
     let expiry = tokio::spawn(timers::expire_leases(authority.clone()));
+    let configuration = tokio::spawn(authority.clone().follow_configuration());
 
     let ended = tokio::select! {
         () = stop => Ended::Stopped,
@@ -89,6 +103,7 @@ pub(crate) async fn serve(
     };
     info!(?ended, "stopping");
     expiry.abort();
+    configuration.abort();
     if place.is_ours() {
         fs::remove_file(paths.pid()).ok();
     }

@@ -6,6 +6,8 @@ pub(crate) const FAILURE: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// There may be one service of the type and it ran elsewhere; it was followed until it ended, nothing was started.
 pub(crate) const FOLLOWED: u8 = 123;
+/// The configuration files are broken, as `EX_CONFIG` of sysexits.h; nothing was started.
+pub(crate) const CONFIG: u8 = 78;
 /// `--strict` and somebody else has the port; nothing was started.
 pub(crate) const PORT_TAKEN: u8 = 125;
 /// The command was found but could not be executed, as in the shell.

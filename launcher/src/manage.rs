@@ -28,6 +28,8 @@ use std::error::Error;
 use std::fmt::Display;
 use std::process::ExitCode;
 
+use styxy_daemon::config::ConfigError;
+
 use crate::cli::{Format, ManageCommand, TokenCommand};
 use crate::context::Context;
 use console::Console;
@@ -86,4 +88,15 @@ fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Says what is wrong with the configuration files, and shows the lines that are meant.
+fn broken_configuration(error: &ConfigError) -> ExitCode {
+    let told = error.problems.iter().map(|problem| {
+        let excerpt = problem.excerpt().map(|lines| format!("\n{lines}"));
+        format!("{problem}{}", excerpt.unwrap_or_default())
+    });
+    let told: Vec<_> = told.collect();
+    crate::notice::fatal(&told.join("\n"));
+    ExitCode::from(crate::exit_codes::CONFIG)
 }

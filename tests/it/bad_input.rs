@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
 use styxy_tests::Deadline;
 
 use crate::sandbox;
@@ -97,7 +98,7 @@ fn a_broken_package_json_counts_as_none() {
             .in_dir(&project);
         let run = call.spawn();
         sandbox.page(8000, "/", "package.json", Deadline::short());
-        run.signal(nix::sys::signal::Signal::SIGTERM);
+        run.signal(Signal::SIGTERM);
         let ended = run.end(Deadline::short());
         assert!(ended.notices().len() <= 1, "{text:?}: {ended:#?}");
     }
@@ -119,4 +120,31 @@ fn a_script_that_does_not_exist_fails_as_npm_says() {
     let managed = sandbox.managed(npm).in_dir(&project).run();
     assert_eq!(managed.status, bare.status);
     assert!(managed.stderr.contains("Missing script"), "{managed:?}");
+}
+
+#[test]
+fn a_broken_configuration_stops_a_daemon_that_is_started_by_name_and_no_command() {
+    let sandbox = sandbox();
+    let home = sandbox.home().join(".styxy");
+    let file = home.join("config.toml");
+    fs::create_dir_all(home).expect("mkdir");
+    fs::write(&file, "[daemon]\nlisten_prot = 9876\n").expect("write");
+    let told = format!(
+        "styxy: {}:2:1: unknown key `daemon.listen_prot`; known are `listen_port`\n\
+         2 | listen_prot = 9876\n  | ^^^^^^^^^^^\n",
+        file.display()
+    );
+    for start in [&["daemon", "start"][..], &["daemon", "start", "-d"]] {
+        let ended = sandbox.styxy(start).run().exited(78);
+        assert_eq!(ended.stderr, told);
+        assert!(sandbox.daemons().is_empty());
+    }
+    let server = ["python3", "-m", "http.server", "8000"];
+    let run = sandbox.managed(server).spawn();
+    sandbox.page(8000, "/", "Directory listing", Deadline::short());
+    let list = sandbox.styxy(["list"]).run().success();
+    assert!(list.stdout.contains("8000"), "a daemon serves: {list:?}");
+    run.signal(Signal::SIGTERM);
+    run.exit_status(Deadline::short());
+    sandbox.styxy(["daemon", "stop"]).run().success();
 }

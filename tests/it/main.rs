@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod cli_config;
 mod cli_daemon;
 mod cli_leases;
 mod cli_ports;

@@ -91,6 +91,16 @@ impl Allocator {
             .types
             .get(&request.service_type)
             .ok_or_else(|| Refusal::UnknownType(request.service_type.clone()))?;
+        self.allocate_as(definition, request, applicant)
+    }
+
+    /// Chooses a port for this request, as if its type were this one.
+    pub(crate) fn allocate_as(
+        &self,
+        definition: &Definition,
+        request: &AllocateRequest,
+        applicant: &Applicant<'_>,
+    ) -> Result<Grant, Refusal> {
         if let Some(lease) = self.only_instance(definition) {
             return Ok(existing(lease));
         }

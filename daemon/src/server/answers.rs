@@ -9,12 +9,13 @@ use axum::response::{IntoResponse, Response};
 use styxy_protocol::api::{
     AllocateRequest, AllocateResponse, Conflict, ErrorCode, ErrorContext, ErrorResponse, Holder,
 };
-use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port};
+use styxy_protocol::{Port, ServiceType};
 
 use crate::Build;
 use crate::allocator::{LeaseId, LeaseIdError, MAX_LEASES_PER_OWNER, Refusal};
 use crate::authority::{Granted, NoLease};
 use crate::owner::OwnerRefusal;
+use crate::ranges::NoRange;
 
 /// How often a client whose process cannot be watched has to send a heartbeat: three in the lease's time.
 const HEARTBEAT_SECONDS: u32 = 20;
@@ -69,13 +70,14 @@ impl Fault {
         self
     }
 
-    pub(super) fn held_by(mut self, holder: Option<Holder>) -> Self {
-        self.body.holder = holder;
+    /// What it is about, for programs.
+    pub(super) fn about(mut self, context: ErrorContext) -> Self {
+        self.body.context = Some(Box::new(context));
         self
     }
 
-    pub(super) fn about(mut self, context: ErrorContext) -> Self {
-        self.body.context = Some(Box::new(context));
+    pub(super) fn held_by(mut self, holder: Option<Holder>) -> Self {
+        self.body.holder = holder;
         self
     }
 }
@@ -108,6 +110,11 @@ impl From<NoLease> for Fault {
             ),
             NoLease::NoRandomness => Self::internal("the system gives no random numbers"),
             NoLease::Refused(refusal) => refusal.into(),
+            NoLease::NoRange {
+                service_type,
+                reason,
+                known,
+            } => no_range(&service_type, &reason, known),
         }
     }
 }
@@ -115,15 +122,12 @@ impl From<NoLease> for Fault {
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::UnknownType(service_type) => {
-                let names: Vec<_> = BUILTIN_SERVICE_TYPES.iter().map(|spec| spec.name).collect();
-                Self::new(
-                    StatusCode::BAD_REQUEST,
-                    ErrorCode::UnknownServiceType,
-                    format!("Unknown service type '{service_type}'"),
-                )
-                .suggest(format!("use one of the known types: {}", names.join(", ")))
-            }
+            // Types that are not known get a range, or `NoLease::NoRange`.
+            Refusal::UnknownType(service_type) => Self::new(
+                StatusCode::BAD_REQUEST,
+                ErrorCode::UnknownServiceType,
+                format!("Unknown service type '{service_type}'"),
+            ),
             Refusal::StrictWithoutPort => {
                 Self::invalid("`strict` without `preferred_port`").suggest("name the port that has to be it")
             }
@@ -157,6 +161,47 @@ impl From<Refusal> for Fault {
     }
 }
 
+/// There is no such type, and it gets no range.
+fn no_range(service_type: &ServiceType, reason: &NoRange, known: Vec<ServiceType>) -> Fault {
+    let names: Vec<_> = known.iter().map(ServiceType::as_str).collect();
+    let known_ones = format!("use one of the known types: {}", names.join(", "));
+    let (why, remedy) = match reason {
+        NoRange::Disabled => (
+            format!("Unknown service type '{service_type}' and {reason}"),
+            "turn auto-allocation on with `styxy config auto-allocation enable`",
+        ),
+        NoRange::BelowMinPort { .. } => (
+            format!("Auto-allocation failed for '{service_type}': {reason}"),
+            "lower `auto_allocation.min_port`, or choose another `auto_allocation.placement`",
+        ),
+        NoRange::NoRoom { .. } => (
+            format!("Auto-allocation failed for '{service_type}': {reason}"),
+            "give unused ranges back with `styxy config auto-allocation undo TYPE`, or change \
+             `min_port`, `max_port`, `default_chunk_size` or `gap_size` of `auto_allocation`",
+        ),
+    };
+    Fault::new(
+        StatusCode::BAD_REQUEST,
+        ErrorCode::UnknownServiceType,
+        format!("Unknown service type '{service_type}': {why}"),
+    )
+    .suggest(format!("{remedy}; or {known_ones}"))
+    .about(ErrorContext {
+        suggestions: vec![remedy.to_owned(), known_ones],
+        category: "CONFIGURATION".to_owned(),
+        severity: "medium".to_owned(),
+        provided_service_type: Some(service_type.to_string()),
+        valid_service_types: known,
+        ..ErrorContext::default()
+    })
+}
+
+/// A request that does not say what kind of service it is for.
+pub(super) fn no_service_type() -> Fault {
+    Fault::invalid("Service type name is required")
+        .suggest("send a `service_type`, such as `dev` or `api`")
+}
+
 /// The answer to a request that got a port.
 pub(super) fn allocated(
     request: &AllocateRequest,
@@ -183,7 +228,7 @@ pub(super) fn allocated(
         conflict: grant.conflict,
         heartbeat_seconds: (owns && granted.needs_heartbeats).then_some(HEARTBEAT_SECONDS),
         existing: grant.existing,
-        new_range: None,
+        new_range: granted.new_range,
         dry_run: None,
     }
 }

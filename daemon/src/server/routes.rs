@@ -1,5 +1,6 @@
 //! One handler an endpoint: read, ask the authority, answer. A file for each group of endpoints.
 
+mod config;
 mod leases;
 mod observation;
 mod status;
@@ -36,6 +37,7 @@ pub(crate) struct Context {
 pub(crate) fn router(context: Context) -> Router {
     guarded(
         Router::new()
+            .merge(config::routes())
             .merge(leases::routes())
             .merge(observation::routes())
             .merge(status::routes())

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use styxy_daemon::{Build, Config, DaemonError, Ended, LogTarget, Paths, run_until};
+use styxy_daemon::{BrokenConfig, Build, Config, DaemonError, Ended, LogTarget, Paths, run_until};
 use styxy_protocol::Port;
 use styxy_protocol::api::PROTOCOL;
 use tempfile::TempDir;
@@ -141,6 +141,7 @@ pub(crate) fn config(paths: &Paths) -> Config {
             protocol: PROTOCOL,
         },
         idle_exit: None,
+        broken_config: BrokenConfig::ServeTheRest,
         log: LogTarget::Discard,
         classify: Box::new(|_, _| None),
         on_ready: Box::new(|| {}),

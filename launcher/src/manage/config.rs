@@ -16,7 +16,7 @@ pub(super) fn config(context: &Context, command: &ConfigCommand) -> ExitCode {
     let format = command.format();
     match command {
         ConfigCommand::Show(_) => super::with_console(context, format, &show::show),
-        ConfigCommand::Validate(_) => super::with_console(context, format, &validate::validate),
+        ConfigCommand::Validate(_) => super::told(format, validate::validate(context, format.json)),
         ConfigCommand::Generate(args) => super::told(format, generate::generate(context, *args)),
         ConfigCommand::Instances(_) => super::with_console(context, format, &instances::instances),
         ConfigCommand::AutoAllocation(args) => super::with_console(context, format, &|it| {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use styxy_daemon::{Classify, Config, Ended, LogTarget, Paths};
+use styxy_daemon::{BrokenConfig, Classify, Config, DaemonError, Ended, LogTarget, Paths};
 use styxy_protocol::api;
 use styxy_recipes::{Catalog, service_type_of_process};
 
@@ -18,7 +18,7 @@ use crate::cli::{DaemonCommand, DaemonStartArgs};
 use crate::client::Client;
 use crate::context::Context;
 use crate::manage::remote::{Remote, RemoteError, Standing};
-use crate::manage::{failed, status, with_causes, with_console};
+use crate::manage::{broken_configuration, failed, status, with_causes, with_console};
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::Places;
@@ -51,7 +51,7 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
 fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
     let socket = places.socket();
-    let config = config(
+    let mut config = config(
         context,
         places,
         args,
@@ -60,9 +60,11 @@ fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> Exi
             output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
         }),
     );
+    config.broken_config = BrokenConfig::Refuse;
     match styxy_daemon::run(config) {
         Ok(Ended::LostTheRace) => already_running(context, places),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
+        Err(DaemonError::Config(error)) => broken_configuration(&error),
         Err(error) => failed(&with_causes(&error)),
     }
 }
@@ -99,6 +101,7 @@ fn config(
         },
         build: context.build,
         idle_exit: args.idle_exit.map(Duration::from_secs),
+        broken_config: BrokenConfig::ServeTheRest,
         log,
         classify: classify(Places::recipes(&places.home)),
         on_ready,
@@ -133,6 +136,10 @@ fn already_running(context: &Context, places: &Places) -> ExitCode {
 fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) -> ExitCode {
     if Client::new(places.socket(), context.build).is_reachable() {
         return already_running(context, places);
+    }
+    // Whoever starts it by name is there to read what is wrong; whoever runs a command shall have a port.
+    if let Err(error) = styxy_daemon::config::load(&places.home) {
+        return broken_configuration(&error);
     }
     if let Err(error) = background::start(context, places, StartedBy::User(idle_exit)) {
         return failed(&error);

@@ -49,6 +49,8 @@ struct Findings {
     timestamp: String,
     /// What the daemon says; `Ok(None)` if none runs.
     daemon: Result<Option<Daemon>, String>,
+    /// What is wrong with the configuration files, if something is.
+    files: Result<(), String>,
     /// Where styxy's files are, if anywhere.
     home: Option<Home>,
     /// The runtime directory.
@@ -107,6 +109,10 @@ impl Findings {
         Self {
             timestamp: kernel::rfc3339(kernel::wall_clock()),
             daemon: Daemon::ask(context, format),
+            files: places::home(context).map_or(Ok(()), |home| {
+                let loaded = styxy_daemon::config::load(&home);
+                loaded.map(drop).map_err(|error| error.to_string())
+            }),
             home: places::home(context).map(Home::look_at),
             runtime: runtime.map_err(|error| error.to_string()),
             listening: kernel::listening()

@@ -6,6 +6,8 @@ use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::Value;
 use styxy_protocol::api::{
     self, AllocateRequest, AllocateResponse, AllocationsResponse, ErrorCode, HeartbeatResponse,
     ListenerReport, MAX_SPARES, ReleaseResponse,
@@ -38,6 +40,9 @@ async fn allocate(
     Extension(hung_up): Extension<HungUp>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<AllocateResponse>, Fault> {
+    if body.as_ref().is_ok_and(|body| names_no_type(body)) {
+        return Err(answers::no_service_type());
+    }
     let mut request: AllocateRequest = parse(body)?;
     check(&mut request)?;
     hung_up.check().await?;
@@ -113,6 +118,17 @@ fn done(port: styxy_protocol::Port, message: String) -> Json<ReleaseResponse> {
         port,
         message,
     })
+}
+
+/// Whether this is a request, but for no kind of service.
+fn names_no_type(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        service_type: Value,
+    }
+    serde_json::from_slice::<Named>(body)
+        .is_ok_and(|it| it.service_type.is_null() || it.service_type == "")
 }
 
 /// Bounds what will be kept and shown; an empty text is none.

@@ -24,7 +24,7 @@ async fn status(State(context): State<Context>) -> Json<StatusResponse> {
         version: context.build.version.to_owned(),
         tcp_port: None,
         degraded: health.degraded,
-        config_problem: None,
+        config_problem: health.config_problem,
         recovery: Vec::new(),
     })
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
+use styxy_daemon::config;
 
 use crate::cli::ConfigGenerateArgs;
 use crate::context::Context;
@@ -15,8 +16,6 @@ use crate::manage::failure::Failure;
 use crate::notice::printable;
 use crate::output;
 use crate::places::{self, PlacesError};
-
-const TEMPLATE: &str = include_str!("template.toml");
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub(super) enum Generated {
 
 pub(super) fn generate(context: &Context, args: ConfigGenerateArgs) -> Done {
     let home = places::home(context).ok_or(PlacesError::NoHome)?;
-    let path = home.join("config.toml");
+    let path = home.join(config::TOML);
     let generated = write(&path, args.force).map_err(Failure::file("write", &path))?;
     if args.format.json {
         output::print_json(&json!({ "path": path, "generated": generated != Generated::Exists }));
@@ -63,7 +62,7 @@ pub(super) fn write(path: &Path, force: bool) -> io::Result<Generated> {
         .mode(0o600)
         .open(path);
     match made {
-        Ok(mut file) => file.write_all(TEMPLATE.as_bytes())?,
+        Ok(mut file) => file.write_all(config::template().as_bytes())?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Generated::Exists),
         Err(error) => return Err(error),
     }

@@ -12,6 +12,7 @@ use styxy_protocol::{Instances, Port};
 use super::generate::Generated;
 use super::*;
 use crate::manage::list::tests::port;
+use crate::manage::view::View;
 use crate::manage::view::tests::view;
 
 fn service_type(first: u16, last: u16, preferred: &[u16]) -> ServiceTypeConfig {
@@ -112,25 +113,35 @@ fn the_configuration_is_a_table_and_a_few_lines() {
 }
 
 #[test]
-fn a_problem_is_told_line_by_line_and_overlaps_are_named() {
-    let mut bad = ConfigResponse {
-        problem: Some("config.toml:3:1: no such key `prot`\n3 | prot = 1\u{1b}".to_owned()),
-        ..found()
+fn files_are_judged_with_the_place_of_what_is_wrong() {
+    let temp = tempfile::tempdir().unwrap();
+    let shown = |text: &str| {
+        fs::write(temp.path().join("config.toml"), text).unwrap();
+        let view = View {
+            home: Some(temp.path().to_owned()),
+            ..view()
+        };
+        validate::Verdict::from(styxy_daemon::config::load(temp.path())).to_text(&view)
     };
-    insta::assert_snapshot!(validate::text(&found(), &view()), @"
+    insta::assert_snapshot!(shown("[limits]\nleases_per_owner = 3\n"), @"
     Configuration is valid
-    File: ~/.styxy/config.toml
+    Service types: 17
     No port range overlaps detected
+    File: ~/config.toml
     ");
-    bad.service_types
-        .insert("mine".parse().unwrap(), service_type(3099, 3200, &[]));
-    insta::assert_snapshot!(validate::text(&bad, &view()), @r"
-    Configuration is not valid, and not in force
-    config.toml:3:1: no such key `prot`
-    3 | prot = 1\u{1b}
-    File: ~/.styxy/config.toml
-    Port range overlap: dev (3000-3099) overlaps with mine (3099-3200)
-    ");
+    insta::assert_snapshot!(shown("[limits]\nleases_per_owner = \"\u{202e}many\"\n"), @r#"
+    ~/config.toml:2:20: `limits.leases_per_owner` is `"\u{202e}many"`, not a number from 1 to 10000
+    2 | leases_per_owner = "\u{202e}many"
+      |                    ^^^^^^^
+    Configuration is not valid; what does not depend on the faults stays in force
+    "#);
+    let verdict = validate::Verdict::from(styxy_daemon::config::load(temp.path()));
+    let json = serde_json::to_value(verdict).unwrap();
+    assert_eq!(
+        (&json["valid"], &json["problems"][0]["line"]),
+        (&false.into(), &2.into()),
+        "{json}"
+    );
 }
 
 #[test]
@@ -199,10 +210,11 @@ fn a_generated_file_is_the_users_own_and_no_other_is_lost() {
         fs::read_to_string(home.join("config.toml.bak")).unwrap(),
         "mine"
     );
-    let generated = fs::read_to_string(&path).unwrap();
-    assert!(
-        generated
-            .lines()
-            .all(|line| line.is_empty() || line.starts_with('#'))
+    let loaded = styxy_daemon::config::load(&home).unwrap();
+    assert_eq!(
+        loaded.files,
+        [path],
+        "it is understood, and changes nothing"
     );
+    assert_eq!(loaded.settings, styxy_daemon::settings::Settings::default());
 }

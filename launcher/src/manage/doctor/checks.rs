@@ -19,6 +19,9 @@ const SHOWN_LEASES: usize = 5;
 /// What makes a daemon that does not answer as it should one that does.
 const RESTART: &str = "start it anew with `styxy daemon restart`";
 
+/// What makes a broken configuration a sound one.
+const MEND: &str = "`styxy config validate` shows the places to mend";
+
 /// What is wrong.
 pub(super) fn judge(findings: &Findings, uid: u32) -> Report {
     let daemon = findings.daemon.as_ref().ok().and_then(Option::as_ref);
@@ -107,10 +110,11 @@ fn configuration(findings: &Findings, daemon: Option<&Daemon>) -> Check {
         .as_ref()
         .is_some_and(|home| home.path.join(crate::places::Places::TOKEN).exists());
     let Some(daemon) = daemon else {
-        return Check::new(
-            "read when the daemon starts",
-            json!({ "auth_enabled": has_token }),
-        );
+        let mut check = Check::new("the files are sound", json!({ "auth_enabled": has_token }));
+        if let Err(problem) = &findings.files {
+            check.blame(Status::Error, &first_line(problem), Some(MEND));
+        }
+        return check;
     };
     let config = match &daemon.config {
         Ok(config) => config,
@@ -130,11 +134,7 @@ fn configuration(findings: &Findings, daemon: Option<&Daemon>) -> Check {
         }),
     );
     if let Some(problem) = &config.problem {
-        check.blame(
-            Status::Error,
-            &first_line(problem),
-            Some("mend the file, then `styxy config validate`"),
-        );
+        check.blame(Status::Error, &first_line(problem), Some(MEND));
     }
     check
 }

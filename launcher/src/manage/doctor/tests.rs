@@ -17,6 +17,7 @@ fn sound() -> Findings {
     Findings {
         timestamp: "2026-01-01T12:00:00Z".to_owned(),
         daemon: Ok(Some(daemon())),
+        files: Ok(()),
         home: Some(home(true, 0o700)),
         runtime: Ok("/run/user/1000/styxy/x".into()),
         listening: Ok(12),
@@ -200,7 +201,7 @@ fn without_a_daemon_there_is_a_warning_and_what_to_do() {
     };
     insta::assert_snapshot!(said(&findings), @"
     ! DAEMON: the daemon is not running
-    ✓ CONFIGURATION: read when the daemon starts
+    ✓ CONFIGURATION: the files are sound
     ✓ PORTS: 0 leased, 0 of them listening
     ✓ SYSTEM: permissions, socket diagnostics and interception are fine
     ✓ RESOURCES: normal
@@ -210,6 +211,20 @@ fn without_a_daemon_there_is_a_warning_and_what_to_do() {
     Recommendations:
       1. start it with `styxy daemon start -d`, or let the first `styxy run` do it
     ");
+}
+
+#[test]
+fn files_are_looked_at_without_a_daemon_too() {
+    let findings = Findings {
+        daemon: Ok(None),
+        files: Err("config.toml:1:1: no such key".to_owned()),
+        ..sound()
+    };
+    let said = said(&findings);
+    assert!(
+        said.contains("✗ CONFIGURATION: config.toml:1:1: no such key"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -244,7 +259,7 @@ fn everything_that_is_wrong_is_told_and_can_move_no_cursor() {
     Recommendations:
       1. make the home directory writable, then `styxy daemon restart`
       2. start it anew with `styxy daemon restart`
-      3. mend the file, then `styxy config validate`
+      3. `styxy config validate` shows the places to mend
       4. give the type another range in config.toml, or narrow net.ipv4.ip_local_port_range
       5. `chmod 700 /home/me/.styxy`
       6. set `XDG_RUNTIME_DIR` to a directory of your own with mode 0700
