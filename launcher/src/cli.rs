@@ -1,19 +1,57 @@
 //! What can be typed. `styxy run` is parsed by itself, because it is what everybody's commands wait for and
 //! building the whole command tree costs several times as much; the help of both is the same definition.
 
-use std::ffi::OsString;
+mod config;
+mod daemon;
+mod leases;
+mod ports;
+mod run;
+mod values;
+
+pub(crate) use config::*;
+pub(crate) use daemon::*;
+pub(crate) use leases::*;
+pub(crate) use ports::*;
+pub(crate) use run::*;
+pub(crate) use values::is_lock_id;
 
 use clap::{Args, Parser, Subcommand};
-use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port, ServiceType};
 
-const EXAMPLES: &str = "Examples:
-  styxy run -- npm run storybook      the next free storybook port, as a flag of the tool
-  styxy run --port 4000 -- vite       port 4000 if it is free, else another one
-  styxy run --dry-run -- npm run dev  what would be run, on which port, and why
+/// The commands in groups, which clap does not know; a test holds them against the definitions.
+const OVERVIEW: &str = "\
+{about}
 
-Exit codes: the command's own; 2 wrong options, 123 the service ran elsewhere and has ended,
-125 `--strict` and the port is taken, 126 the command cannot be executed, 127 the command was
-not found.";
+{usage-heading} {usage}
+
+Servers:
+  run        Run a command on a port of its own
+
+Leases:
+  allocate   Lease a port
+  release    Give leased ports back
+  list       List the leased ports
+  cleanup    End leases that nobody uses
+  instances  List the registered instances (agents, sessions, editors)
+
+Ports:
+  check      Tell whether a port is free, and who has it
+  whose      Tell which process listens on a port, and what it belongs to
+  scan       List the ports of a range that are leased or in use
+  suggest    Name free ports for a kind of service
+
+Daemon:
+  status     Tell how the daemon is and what it serves
+  daemon     Start, stop or look at the daemon
+  config     Show or change the configuration
+  token      Manage the token of the HTTP API
+  audit      Show what was changed, and when
+  doctor     Find out what is wrong with styxy on this machine
+
+Options:
+{options}{after-help}";
+
+const TOP_EXAMPLES: &str =
+    "`styxy help COMMAND` tells more. The daemon starts by itself when a command needs it.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -21,7 +59,8 @@ not found.";
     name = "styxy",
     version,
     about = "Run development servers on ports of their own",
-    disable_help_subcommand = true
+    help_template = OVERVIEW,
+    after_help = TOP_EXAMPLES
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -32,318 +71,58 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a command on a port of its own
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    #[command(flatten)]
+    Manage(ManageCommand),
+}
+
+/// The commands that manage the daemon and show what it knows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ManageCommand {
+    /// Lease a port
+    Allocate(AllocateArgs),
+    /// Give leased ports back
+    Release(ReleaseArgs),
     /// List the leased ports
     List(ListArgs),
+    /// End leases that nobody uses
+    Cleanup(CleanupArgs),
+    /// List the registered instances (agents, sessions, editors)
+    Instances(Format),
+    /// Tell whether a port is free, and who has it
+    Check(CheckArgs),
+    /// Tell which process listens on a port, and what it belongs to
+    Whose(WhoseArgs),
+    /// List the ports of a range that are leased or in use
+    Scan(ScanArgs),
+    /// Name free ports for a kind of service
+    Suggest(SuggestArgs),
+    /// Tell how the daemon is and what it serves
+    Status(Format),
     /// Start, stop or look at the daemon
-    #[command(subcommand)]
+    #[command(subcommand, disable_help_subcommand = true)]
     Daemon(DaemonCommand),
+    /// Show or change the configuration
+    #[command(disable_help_subcommand = true)]
+    Config(ConfigArgs),
+    /// Manage the token of the HTTP API
+    #[command(subcommand, disable_help_subcommand = true)]
+    Token(TokenCommand),
+    /// Show what was changed, and when
+    Audit(AuditArgs),
+    /// Find out what is wrong with styxy on this machine
+    #[command(after_help = DOCTOR_EXIT)]
+    Doctor(Format),
 }
 
-/// `styxy run` by itself.
-#[derive(Debug, Parser)]
-#[command(name = "styxy run", bin_name = "styxy run", about = "Run a command on a port of its own", after_help = EXAMPLES)]
-pub(crate) struct RunCli {
-    #[command(flatten)]
-    pub(crate) run: RunArgs,
-}
-
-/// What was typed after `styxy run`.
-#[derive(Clone, Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
-)]
-pub(crate) struct RunArgs {
-    /// Use this port if it is free (1024 to 65535)
-    ///
-    /// Without it the port that the command itself names is tried first, then the one that the service had last time.
-    #[arg(long, short = 'p', value_name = "PORT", value_parser = unprivileged_port)]
-    pub(crate) port: Option<Port>,
-    /// Fail with exit code 125 rather than use another port than the wanted one
-    #[arg(long)]
-    pub(crate) strict: bool,
-    /// Treat the command as this kind of service, such as `dev`, `api` or `storybook`
-    #[arg(long = "type", short = 't', value_name = "TYPE", value_parser = known_service_type)]
-    pub(crate) service_type: Option<ServiceType>,
-    /// Name of the service; services of one package that run side by side need different ones
-    #[arg(long, short = 'n', value_name = "NAME", value_parser = service_name)]
-    pub(crate) name: Option<String>,
-    /// Say nothing, not even which port it became
-    #[arg(long, short = 'q')]
-    pub(crate) quiet: bool,
-    /// Print what would be run, on which port, and why; run nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// With --dry-run: print JSON
-    #[arg(long, requires = "dry_run")]
-    pub(crate) json: bool,
-    /// The command and its arguments; everything after its name is the command's own
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
-    pub(crate) command: Vec<OsString>,
-}
-
-/// What was typed after `styxy list`.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
+/// How to print what was found.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct Format {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// What can be done with the daemon.
-#[derive(Debug, Subcommand)]
-pub(crate) enum DaemonCommand {
-    /// Run the daemon here until it is stopped (`styxy run` starts one by itself)
-    Start(DaemonStartArgs),
-    /// Stop the running daemon; leases are kept for the next one
-    Stop,
-    /// Replace the running daemon by one of this styxy; leases are kept
-    Restart,
-    /// Tell whether the daemon runs
-    Status(DaemonStatusArgs),
-}
-
-/// What was typed after `styxy daemon start`.
-#[derive(Debug, Args)]
-pub(crate) struct DaemonStartArgs {
-    /// Serve the API on this port of 127.0.0.1 too, to clients that have the token
-    #[arg(long, short = 'p', value_name = "PORT")]
-    pub(crate) port: Option<Port>,
-    /// Start it in the background and return when it answers
-    #[arg(long, short = 'd')]
-    pub(crate) detach: bool,
-    /// Leave session and terminal, and keep stderr only until it answers
-    #[arg(long, hide = true)]
-    pub(crate) background: bool,
-    /// End by itself after this many seconds without a lease
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) idle_exit: Option<u64>,
-}
-
-/// What was typed after `styxy daemon status`.
-#[derive(Debug, Args)]
-pub(crate) struct DaemonStatusArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-fn unprivileged_port(text: &str) -> Result<Port, String> {
-    let port: Port = text.parse().map_err(|error| format!("{error}"))?;
-    if port.is_privileged() {
-        return Err(
-            "ports below 1024 are not handed out; run the command without styxy to use one"
-                .to_owned(),
-        );
-    }
-    Ok(port)
-}
-
-fn known_service_type(text: &str) -> Result<ServiceType, String> {
-    let known = |service_type: ServiceType| service_type.builtin().map(|_| service_type);
-    text.parse().ok().and_then(known).ok_or_else(|| {
-        let names: Vec<_> = BUILTIN_SERVICE_TYPES.iter().map(|spec| spec.name).collect();
-        format!(
-            "there is no such service type; known are {}",
-            names.join(", ")
-        )
-    })
-}
-
-fn service_name(text: &str) -> Result<String, String> {
-    let valid = (1..=100).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if valid {
-        Ok(text.to_owned())
-    } else {
-        Err("a name is 1 to 100 letters, digits, `-`, `_` and `.`".to_owned())
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn command(words: &[&str]) -> Vec<OsString> {
-        RunCli::try_parse_from([&["styxy run"], words].concat())
-            .unwrap()
-            .run
-            .command
-    }
-
-    #[test]
-    fn the_definitions_are_sound() {
-        Cli::command().debug_assert();
-        RunCli::command().debug_assert();
-    }
-
-    #[test]
-    fn everything_after_the_command_name_is_the_commands_own() {
-        assert_eq!(command(&["--", "npm", "run", "dev"]), ["npm", "run", "dev"]);
-        assert_eq!(
-            command(&["--", "npm", "run", "dev", "--", "--port", "1"]),
-            ["npm", "run", "dev", "--", "--port", "1"]
-        );
-        assert_eq!(
-            command(&["npm", "run", "dev", "--", "-q"]),
-            ["npm", "run", "dev", "--", "-q"]
-        );
-        assert_eq!(
-            command(&["-q", "vite", "--port", "1", "--quiet"]),
-            ["vite", "--port", "1", "--quiet"]
-        );
-        assert_eq!(command(&["--", "--weird"]), ["--weird"]);
-        assert_eq!(command(&["x", "--help"]), ["x", "--help"]);
-    }
-
-    #[test]
-    fn an_unknown_option_is_not_taken_for_the_command() {
-        let error = RunCli::try_parse_from(["styxy run", "--nonsense", "--", "x"]).unwrap_err();
-        assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument);
-    }
-
-    #[test]
-    fn bad_values_are_told_with_the_value_and_the_remedy() {
-        let error = |words: &[&str]| {
-            let error =
-                RunCli::try_parse_from([&["styxy run"], words, &["--", "x"]].concat()).unwrap_err();
-            error
-                .to_string()
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        };
-        assert_eq!(
-            error(&["--port", "0"]),
-            "error: invalid value '0' for '--port <PORT>': not a port number from 1 to 65535"
-        );
-        assert_eq!(
-            error(&["--port", "70000"]),
-            "error: invalid value '70000' for '--port <PORT>': not a port number from 1 to 65535"
-        );
-        assert_eq!(
-            error(&["--port", "80"]),
-            "error: invalid value '80' for '--port <PORT>': ports below 1024 are not handed out; run the command without styxy to use one"
-        );
-        assert!(
-            error(&["--type", "nonsense"]).contains("known are dev, api, database"),
-            "{}",
-            error(&["--type", "nonsense"])
-        );
-    }
-
-    /// What `words` print, on a terminal of 100 columns.
-    fn help(words: &[&str]) -> String {
-        let (command, name) = match words {
-            ["run", ..] => (RunCli::command(), None),
-            _ => (Cli::command(), Some("styxy")),
-        };
-        let words = name.iter().chain(words);
-        let shown = command.term_width(100).try_get_matches_from(words);
-        shown.unwrap_err().to_string()
-    }
-
-    #[test]
-    fn help_pages() {
-        insta::assert_snapshot!(help(&["run", "-h"]), @r"
-        Run a command on a port of its own
-
-        Usage: styxy run [OPTIONS] <COMMAND>...
-
-        Arguments:
-          <COMMAND>...  The command and its arguments; everything after its name is the command's own
-
-        Options:
-          -p, --port <PORT>  Use this port if it is free (1024 to 65535)
-              --strict       Fail with exit code 125 rather than use another port than the wanted one
-          -t, --type <TYPE>  Treat the command as this kind of service, such as `dev`, `api` or `storybook`
-          -n, --name <NAME>  Name of the service; services of one package that run side by side need
-                             different ones
-          -q, --quiet        Say nothing, not even which port it became
-              --dry-run      Print what would be run, on which port, and why; run nothing
-              --json         With --dry-run: print JSON
-          -h, --help         Print help (see more with '--help')
-
-        Examples:
-          styxy run -- npm run storybook      the next free storybook port, as a flag of the tool
-          styxy run --port 4000 -- vite       port 4000 if it is free, else another one
-          styxy run --dry-run -- npm run dev  what would be run, on which port, and why
-
-        Exit codes: the command's own; 2 wrong options, 123 the service ran elsewhere and has ended,
-        125 `--strict` and the port is taken, 126 the command cannot be executed, 127 the command was
-        not found.
-        ");
-        insta::assert_snapshot!(help(&["--help"]), @r"
-        Run development servers on ports of their own
-
-        Usage: styxy <COMMAND>
-
-        Commands:
-          run     Run a command on a port of its own
-          list    List the leased ports
-          daemon  Start, stop or look at the daemon
-
-        Options:
-          -h, --help     Print help
-          -V, --version  Print version
-        ");
-        insta::assert_snapshot!(help(&["list", "--help"]), @r"
-        List the leased ports
-
-        Usage: styxy list [OPTIONS]
-
-        Options:
-              --json  Print JSON
-          -h, --help  Print help
-        ");
-        insta::assert_snapshot!(help(&["daemon", "--help"]), @r"
-        Start, stop or look at the daemon
-
-        Usage: styxy daemon <COMMAND>
-
-        Commands:
-          start    Run the daemon here until it is stopped (`styxy run` starts one by itself)
-          stop     Stop the running daemon; leases are kept for the next one
-          restart  Replace the running daemon by one of this styxy; leases are kept
-          status   Tell whether the daemon runs
-
-        Options:
-          -h, --help  Print help
-        ");
-        insta::assert_snapshot!(help(&["daemon", "start", "--help"]), @r"
-        Run the daemon here until it is stopped (`styxy run` starts one by itself)
-
-        Usage: styxy daemon start [OPTIONS]
-
-        Options:
-          -p, --port <PORT>          Serve the API on this port of 127.0.0.1 too, to clients that have the
-                                     token
-          -d, --detach               Start it in the background and return when it answers
-              --idle-exit <SECONDS>  End by itself after this many seconds without a lease
-          -h, --help                 Print help
-        ");
-    }
-
-    #[test]
-    fn the_help_of_run_is_the_same_from_both_parsers() {
-        let whole = Cli::command().term_width(100);
-        let whole = whole.try_get_matches_from(["styxy", "run", "--help"]);
-        assert_eq!(whole.unwrap_err().to_string(), help(&["run", "--help"]));
-    }
-
-    #[test]
-    fn every_exit_code_of_our_own_is_in_the_help() {
-        use crate::exit_codes::{FOLLOWED, NOT_EXECUTABLE, NOT_FOUND, PORT_TAKEN, USAGE};
-        let help = help(&["run", "--help"]);
-        for code in [USAGE, FOLLOWED, PORT_TAKEN, NOT_EXECUTABLE, NOT_FOUND] {
-            assert!(help.contains(&format!("{code} ")), "{code}: {help}");
-        }
-    }
-}
+mod tests;

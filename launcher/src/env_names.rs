@@ -7,6 +7,10 @@ pub(crate) const DISABLE: &str = "STYXY_DISABLE";
 /// The port to ask for, as with `--port`, which beats it. Set by a run that steps aside for the `styxy run` in the
 /// script that it runs; no process of a run sees it.
 pub(crate) const PORT: &str = "STYXY_PORT";
+/// The port of 127.0.0.1 on which the management commands ask the daemon, instead of its socket.
+pub(crate) const DAEMON_PORT: &str = "STYXY_DAEMON_PORT";
+/// Who runs the commands, as agents name themselves; a label of the leases that `styxy allocate` makes.
+pub(crate) const INSTANCE: &str = "CLAUDE_INSTANCE_ID";
 /// Set in every process of a run: the lease id. The daemon finds what a killed launcher left by it.
 pub(crate) const LEASE: &str = "STYXY_LEASE";
 /// The loader's list of libraries; ours is appended to the user's.

@@ -50,8 +50,7 @@ pub fn main(build: Build) -> ExitCode {
     let context = Context::read(build);
     match parse(std::env::args_os().collect()) {
         Ok(Command::Run(args)) => run::run(&context, &args),
-        Ok(Command::List(args)) => manage::list::list(&context, &args),
-        Ok(Command::Daemon(command)) => manage::daemon::daemon(&context, &command),
+        Ok(Command::Manage(command)) => manage::manage(&context, &command),
         Err(error) => explain(&error),
     }
 }

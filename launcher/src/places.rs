@@ -38,6 +38,9 @@ pub(crate) enum PlacesError {
 }
 
 impl Places {
+    /// The file in the home whose content clients of the loopback port have to know.
+    pub(crate) const TOKEN: &str = "auth.token";
+
     /// Finds, and creates where needed, the directories for this user.
     pub(crate) fn find(context: &Context) -> Result<Self, PlacesError> {
         let home = home(context).ok_or(PlacesError::NoHome)?;

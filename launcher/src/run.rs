@@ -286,7 +286,8 @@ fn replaced_by(context: &Context, command: &[OsString]) -> ExitCode {
     not_started(command, &error)
 }
 
-fn not_started(command: &[OsString], error: &SpawnError) -> ExitCode {
+/// Says why a command could not be started; the exit code that a shell has for it.
+pub(crate) fn not_started(command: &[OsString], error: &SpawnError) -> ExitCode {
     let because = std::error::Error::source(error).map(|cause| format!(": {cause}"));
     notice::fatal(&format_args!(
         "`{}`: {error}{}",

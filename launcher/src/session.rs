@@ -59,6 +59,18 @@ pub struct SessionPlan {
     pub strict: bool,
 }
 
+/// Whether the library may be loaded from a session in this runtime directory, which exists.
+///
+/// # Errors
+/// Why a run there would have to do without interception.
+pub fn can_intercept(runtime_dir: &Path) -> Result<(), SessionError> {
+    if !image_available() {
+        return Err(SessionError::NoLibrary);
+    }
+    let resolved = runtime_dir.canonicalize();
+    trust::check(&resolved.map_err(SessionError::io("find", runtime_dir))?)
+}
+
 /// A session directory in place. Dropping it removes the directory.
 ///
 /// Do that only when no process of the tree is left: the loader prints a line on stderr in every

@@ -16,8 +16,8 @@ fn wrong_options_are_refused_before_anything_runs() {
     let sandbox = sandbox();
     for (arguments, word) in [
         (
-            ["run", "--type", "kitchen", "--", "echo", "ran"].as_slice(),
-            "kitchen",
+            ["run", "--type", "bad type!", "--", "echo", "ran"].as_slice(),
+            "bad type!",
         ),
         (&["run", "--type", "", "--", "echo", "ran"], "type"),
         (&["run", "--port", "0", "--", "echo", "ran"], "0"),
@@ -40,14 +40,6 @@ fn wrong_options_are_refused_before_anything_runs() {
             refused.stderr
         );
     }
-    let kitchen = sandbox
-        .styxy(["run", "--type", "kitchen", "true"])
-        .run()
-        .exited(USAGE);
-    assert!(
-        kitchen.stderr.contains("storybook"),
-        "known types are listed: {kitchen:?}"
-    );
     assert!(sandbox.processes().is_empty(), "no daemon was started");
 }
 

@@ -5,6 +5,11 @@
 
 mod bad_input;
 mod cli;
+mod cli_config;
+mod cli_daemon;
+mod cli_leases;
+mod cli_ports;
+mod cli_ways;
 mod daemon_kill;
 mod daemon_port;
 mod fail_open;

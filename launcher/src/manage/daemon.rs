@@ -1,23 +1,24 @@
-//! `styxy daemon start | stop | status`.
+//! `styxy daemon start | stop | status | restart | logs`.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+mod logs;
+mod restart;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use serde_json::Value;
 use styxy_daemon::{BrokenConfig, Classify, Config, DaemonError, Ended, LogTarget, Paths};
-use styxy_protocol::api::{self, StatusResponse};
+use styxy_protocol::{Port, api};
 use styxy_recipes::{Catalog, service_type_of_process};
 
 use crate::background::stop::Stopped;
 use crate::background::{self, StartedBy};
-use crate::cli::{DaemonCommand, DaemonStartArgs, DaemonStatusArgs};
+use crate::cli::{DaemonCommand, DaemonStartArgs};
 use crate::client::Client;
 use crate::context::Context;
-use crate::manage::remote::{self, RemoteError, Standing};
-use crate::notice::visible;
+use crate::manage::remote::{Remote, RemoteError, Standing};
+use crate::manage::{broken_configuration, failed, status, with_causes, with_console};
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::Places;
@@ -30,25 +31,26 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
     let places = match Places::find(context) {
         Ok(places) => places,
-        Err(error) => return super::failed(&error),
+        Err(error) => return failed(&error),
     };
     match command {
         DaemonCommand::Start(args) if args.background => {
             serve_in_background(context, &places, args)
         }
         DaemonCommand::Start(args) if args.detach => {
-            start_detached(context, &places, args.idle_exit)
+            start_detached(context, &places, args.idle_exit, args.port)
         }
         DaemonCommand::Start(args) => serve_here(context, &places, args),
         DaemonCommand::Stop => stop(context, &places),
-        DaemonCommand::Restart => restart(context, &places),
-        DaemonCommand::Status(args) => status(context, &places, args),
+        DaemonCommand::Restart(_) => restart::restart(context, &places),
+        DaemonCommand::Status(format) => with_console(context, *format, &status::status),
+        DaemonCommand::Logs(args) => logs::logs(&places, *args),
     }
 }
 
 fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
-    let socket = places.socket();
+    let (socket, port) = (places.socket(), args.port);
     let mut config = config(
         context,
         places,
@@ -56,14 +58,15 @@ fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> Exi
         LogTarget::Stderr,
         Box::new(move || {
             output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
+            print_address(port);
         }),
     );
     config.broken_config = BrokenConfig::Refuse;
     match styxy_daemon::run(config) {
-        Ok(Ended::LostTheRace) => already_running(context, places),
+        Ok(Ended::LostTheRace) => already_running(context, places, args.port),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
-        Err(DaemonError::Config(error)) => super::broken_configuration(&error),
-        Err(error) => super::failed(&with_causes(&error)),
+        Err(DaemonError::Config(error)) => broken_configuration(&error),
+        Err(error) => failed(&with_causes(&error)),
     }
 }
 
@@ -72,7 +75,7 @@ fn serve_in_background(context: &Context, places: &Places, args: &DaemonStartArg
     match detach::detach() {
         Ok(Detached::Starter) => return ExitCode::SUCCESS,
         Ok(Detached::Background) => {}
-        Err(error) => return super::failed(&error),
+        Err(error) => return failed(&error),
     }
     let log = LogTarget::File(places.home.join("daemon.log"));
     let on_ready = || {
@@ -81,7 +84,7 @@ fn serve_in_background(context: &Context, places: &Places, args: &DaemonStartArg
     };
     match styxy_daemon::run(config(context, places, args, log, Box::new(on_ready))) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => super::failed(&with_causes(&error)),
+        Err(error) => failed(&with_causes(&error)),
     }
 }
 
@@ -120,45 +123,66 @@ fn classify(recipes: PathBuf) -> Classify {
     })
 }
 
-fn already_running(context: &Context, places: &Places) -> ExitCode {
-    match standing(&places.socket()) {
+/// What there is to say where a daemon serves already. A port that was asked for is opened by that one.
+fn already_running(context: &Context, places: &Places, port: Option<Port>) -> ExitCode {
+    match standing(context, places) {
         Ok(daemon) => output::print(&format!(
             "Styxy daemon is already running (PID: {})\n{}",
             daemon.pid,
-            other_protocol(context, &daemon)
+            status::other_protocol(context, &daemon).unwrap_or_default()
         )),
         Err(_) => output::print("Styxy daemon is already running\n"),
     }
-    ExitCode::SUCCESS
+    open_port(context, places, port)
 }
 
-fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) -> ExitCode {
+/// Makes the running daemon serve on this port, if one was asked for and it does not do so yet.
+fn open_port(context: &Context, places: &Places, port: Option<Port>) -> ExitCode {
+    let Some(port) = port else {
+        return ExitCode::SUCCESS;
+    };
+    match Client::new(places.socket(), context.build).listen(port) {
+        Ok(_) => {
+            print_address(Some(port));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn print_address(port: Option<Port>) {
+    if let Some(port) = port {
+        output::print(&format!("Styxy daemon serves http://127.0.0.1:{port}\n"));
+    }
+}
+
+fn start_detached(
+    context: &Context,
+    places: &Places,
+    idle_exit: Option<u64>,
+    port: Option<Port>,
+) -> ExitCode {
     if Client::new(places.socket(), context.build).is_reachable() {
-        return already_running(context, places);
+        return already_running(context, places, port);
     }
     // Whoever starts it by name is there to read what is wrong; whoever runs a command shall have a port.
     if let Err(error) = styxy_daemon::config::load(&places.home) {
-        return super::broken_configuration(&error);
+        return broken_configuration(&error);
     }
-    if let Err(error) = background::start(
-        context,
-        places,
-        StartedBy::User {
-            idle_exit,
-            port: None,
-        },
-    ) {
-        return super::failed(&error);
+    let by = StartedBy::User { idle_exit, port };
+    if let Err(error) = background::start(context, places, by) {
+        return failed(&error);
     }
-    match standing(&places.socket()) {
+    match standing(context, places) {
         Ok(daemon) => {
             output::print(&format!(
                 "Daemon started in background (PID: {})\n",
                 daemon.pid
             ));
-            ExitCode::SUCCESS
+            // It may have been somebody else who started it in this moment.
+            open_port(context, places, port)
         }
-        Err(error) => super::failed(&error),
+        Err(error) => failed(&error),
     }
 }
 
@@ -171,100 +195,20 @@ fn stop(context: &Context, places: &Places) -> ExitCode {
     match background::stop::stop(&client, STOP_PATIENCE) {
         Ok(Stopped::Gone(pid)) => output::print(&format!("Stopped Styxy daemon (PID: {pid})\n")),
         Ok(Stopped::NotRunning) => output::print("Styxy daemon is not running\n"),
-        Err(error) => return super::failed(&error),
+        Err(error) => return failed(&error),
     }
     ExitCode::SUCCESS
 }
 
-/// As `stop` and then `start -d`: the new daemon goes on with the leases of the old one.
-fn restart(context: &Context, places: &Places) -> ExitCode {
-    let client = Client::new(places.socket(), context.build);
-    if let Err(error) = background::stop::stop(&client, STOP_PATIENCE) {
-        return super::failed(&error);
-    }
-    start_detached(context, places, None)
-}
-
-fn status(context: &Context, places: &Places, args: &DaemonStatusArgs) -> ExitCode {
-    let socket = places.socket();
-    let answer = match remote::get_of_any::<Value>(&socket, api::STATUS) {
-        Ok(answer) => answer,
-        Err(RemoteError::NotRunning) => {
-            output::print(if args.json {
-                "{\"status\":\"stopped\"}\n"
-            } else {
-                "Status: Stopped\n"
-            });
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => return super::failed(&error),
-    };
-    if args.json {
-        output::print_json(&answer);
-        return ExitCode::SUCCESS;
-    }
-    let daemon: Standing = match serde_json::from_value(answer.clone()) {
-        Ok(daemon) => daemon,
-        Err(error) => {
-            return super::failed(&format_args!("the daemon's answer cannot be read: {error}"));
-        }
-    };
-    // One of another version may have more or less to say.
-    let Ok(status) = serde_json::from_value::<StatusResponse>(answer) else {
-        output::print(&format!(
-            "Status: Running (PID: {})\nVersion: {}\n{}",
-            daemon.pid,
-            visible(&daemon.version),
-            other_protocol(context, &daemon)
-        ));
-        return ExitCode::SUCCESS;
-    };
-    output::print(&format!(
-        "Status: Running (PID: {})\nUptime: {:.0}s\nAllocations: {}\nVersion: {}\nSocket: {}\n{}",
-        status.pid,
-        status.uptime,
-        status.allocations,
-        visible(&status.version),
-        socket.display(),
-        other_protocol(context, &daemon)
-    ));
-    if let Some(reason) = status.degraded {
-        output::print(&format!("Degraded: {reason}\n"));
-    }
-    ExitCode::SUCCESS
-}
-
-fn standing(socket: &Path) -> Result<Standing, RemoteError> {
-    remote::get_of_any(socket, api::STATUS)
-}
-
-/// A line about a daemon that speaks another protocol than this styxy; else nothing.
-fn other_protocol(context: &Context, daemon: &Standing) -> String {
-    let ours = context.build.protocol;
-    if daemon.protocol == ours {
-        return String::new();
-    }
-    let remedy = remote::remedy(daemon.protocol, ours);
-    format!(
-        "Protocol: {} (this styxy speaks {ours}; {remedy})\n",
-        daemon.protocol
-    )
-}
-
-/// An error and what is behind it, on one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+fn standing(context: &Context, places: &Places) -> Result<Standing, RemoteError> {
+    Remote::at_socket(&places.socket(), context.build)?.get_of_any(api::STATUS)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use std::path::Path;
 
     use super::*;
 
