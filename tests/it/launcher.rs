@@ -208,7 +208,8 @@ fn nothing_odd_about_a_project_costs_it_its_lease() {
         run.line_with("on ", Deadline::short());
         assert_eq!(leases(&sandbox).allocations.len(), 1, "{odd:?}: {run:?}");
         let list = sandbox.styxy(["list"]).run().success().stdout;
-        assert_eq!(list.lines().count(), 2, "{list}");
+        // The heads, the worktree, the lease and the sum, with a blank line between.
+        assert_eq!(list.lines().count(), 6, "{list}");
         assert!(
             !list.contains(|character: char| character.is_control() && character != '\n'),
             "{list:?}"

@@ -292,6 +292,8 @@ fn is_absent(error: &reqwest::Error) -> bool {
                 io::ErrorKind::NotFound
                     | io::ErrorKind::NotADirectory
                     | io::ErrorKind::ConnectionRefused
+                    // It was killed while it was being asked.
+                    | io::ErrorKind::ConnectionReset
             );
         }
         cause = error.source();

@@ -76,9 +76,10 @@ fn text(
     facts.add("Status", format_args!("Running (PID: {})", status.pid));
     // A clock cannot have made it negative or endless, but somebody else's daemon may say so.
     let uptime = Duration::try_from_secs_f64(status.uptime).unwrap_or_default();
+    let in_words = (uptime >= Duration::from_mins(1)).then(|| format!(" ({})", span(uptime)));
     facts.add(
         "Uptime",
-        format_args!("{}s ({})", uptime.as_secs(), span(uptime)),
+        format_args!("{}s{}", uptime.as_secs(), in_words.unwrap_or_default()),
     );
     facts.add(
         "Allocations",
@@ -213,7 +214,7 @@ mod tests {
         };
         insta::assert_snapshot!(text(&status, &[], None, &view()), @r"
         Status: Running (PID: 41)
-        Uptime: 0s (0 s)
+        Uptime: 0s
         Allocations: 2
         Instances: 1
         Version: 0.1.0
