@@ -2,9 +2,13 @@
 //! building the whole command tree costs several times as much; the help of both is the same definition.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port, ServiceType};
+
+/// A day: who wants to wait longer wants no end.
+const MAX_GRACE_SECONDS: f64 = 86_400.0;
 
 const EXAMPLES: &str = "Examples:
   styxy run -- npm run storybook      the next free storybook port, as a flag of the tool
@@ -69,6 +73,16 @@ pub(crate) struct RunArgs {
     /// Name of the service; services of one package that run side by side need different ones
     #[arg(long, short = 'n', value_name = "NAME", value_parser = service_name)]
     pub(crate) name: Option<String>,
+    /// How long the command's processes may keep the port when the run is asked to end; then they are killed
+    ///
+    /// A signal that a process sends asks for the end. ^C at a terminal reaches the command itself, and that decides.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) grace: Duration,
+    /// Become the command instead of standing in front of it
+    ///
+    /// Nothing of styxy stays beside it: nobody ends its processes with it or tells when it is ready. The lease ends with the command.
+    #[arg(long, conflicts_with = "grace")]
+    pub(crate) exec: bool,
     /// Say nothing, not even which port it became
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
@@ -144,6 +158,15 @@ fn known_service_type(text: &str) -> Result<ServiceType, String> {
             names.join(", ")
         )
     })
+}
+
+/// A number of seconds, with or without a fraction.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (0.0..=MAX_GRACE_SECONDS).contains(number));
+    number
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("not a number of seconds from 0 to {MAX_GRACE_SECONDS}"))
 }
 
 fn service_name(text: &str) -> Result<String, String> {
@@ -226,6 +249,15 @@ mod tests {
             error(&["--port", "80"]),
             "error: invalid value '80' for '--port <PORT>': ports below 1024 are not handed out; run the command without styxy to use one"
         );
+        for grace in ["-1", "86401", "NaN", "soon"] {
+            let option = format!("--grace={grace}");
+            assert_eq!(
+                error(&[&option]),
+                format!(
+                    "error: invalid value '{grace}' for '--grace <SECONDS>': not a number of seconds from 0 to 86400"
+                )
+            );
+        }
         assert!(
             error(&["--type", "nonsense"]).contains("known are dev, api, database"),
             "{}",
@@ -255,15 +287,19 @@ mod tests {
           <COMMAND>...  The command and its arguments; everything after its name is the command's own
 
         Options:
-          -p, --port <PORT>  Use this port if it is free (1024 to 65535)
-              --strict       Fail with exit code 125 rather than use another port than the wanted one
-          -t, --type <TYPE>  Treat the command as this kind of service, such as `dev`, `api` or `storybook`
-          -n, --name <NAME>  Name of the service; services of one package that run side by side need
-                             different ones
-          -q, --quiet        Say nothing, not even which port it became
-              --dry-run      Print what would be run, on which port, and why; run nothing
-              --json         With --dry-run: print JSON
-          -h, --help         Print help (see more with '--help')
+          -p, --port <PORT>      Use this port if it is free (1024 to 65535)
+              --strict           Fail with exit code 125 rather than use another port than the wanted one
+          -t, --type <TYPE>      Treat the command as this kind of service, such as `dev`, `api` or
+                                 `storybook`
+          -n, --name <NAME>      Name of the service; services of one package that run side by side need
+                                 different ones
+              --grace <SECONDS>  How long the command's processes may keep the port when the run is asked to
+                                 end; then they are killed [default: 10]
+              --exec             Become the command instead of standing in front of it
+          -q, --quiet            Say nothing, not even which port it became
+              --dry-run          Print what would be run, on which port, and why; run nothing
+              --json             With --dry-run: print JSON
+          -h, --help             Print help (see more with '--help')
 
         Examples:
           styxy run -- npm run storybook      the next free storybook port, as a flag of the tool

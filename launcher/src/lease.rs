@@ -89,8 +89,8 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Gives the lease back.
-    pub(crate) fn release(self) -> Release {
-        let Some(client) = self.client else {
+    pub(crate) fn release(&self) -> Release {
+        let Some(client) = &self.client else {
             return Release::Done;
         };
         match client.release(&self.id) {

@@ -20,7 +20,7 @@ mod places;
 mod plan;
 mod run;
 pub mod session;
-pub mod supervise;
+mod supervise;
 mod sys;
 mod tree;
 mod watch;

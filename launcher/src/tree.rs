@@ -2,12 +2,15 @@
 //! directory, and the one thread that hears of their binds.
 
 use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use styxy_daemon::kernel;
+use styxy_daemon::{RELEASED_MARK, kernel};
 use styxy_protocol::Port;
 use styxy_recipes::Reach;
 
@@ -26,6 +29,8 @@ use crate::watch::{self, Teller};
 #[derive(Debug)]
 pub(crate) struct Tree {
     session: Option<Session>,
+    /// Where the session is, or would be.
+    directory: Option<PathBuf>,
     teller: Arc<Teller>,
     lease: Lease,
     _holds: Vec<Hold>,
@@ -74,6 +79,7 @@ impl Tree {
         };
         Self {
             session,
+            directory: places.map(|places| places.session(&lease.id)),
             teller: Arc::new(teller),
             lease,
             _holds: holds,
@@ -97,32 +103,56 @@ impl Tree {
         ]
     }
 
+    /// Leaves everything to the command that this process is about to become. When that ends, what it leaves running is
+    /// its own affair, and not leftovers of a launcher that was killed.
+    pub(crate) fn hand_over(&self) {
+        if self.lease.client.is_some() {
+            self.mark_as_released();
+        }
+    }
+
+    /// The command could not be executed, so this process goes on.
+    pub(crate) fn take_back(&self) {
+        if let Some(directory) = &self.directory {
+            drop(fs::remove_file(directory.join(RELEASED_MARK)));
+            // Stays if it is a session's, which removes it by itself.
+            drop(fs::remove_dir(directory));
+        }
+    }
+
+    /// Tells the daemon, when it looks, that whatever is left of the run is left on purpose.
+    fn mark_as_released(&self) {
+        if let Some(directory) = &self.directory {
+            // Not there yet in a run without interception.
+            drop(
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(directory),
+            );
+            drop(fs::write(directory.join(RELEASED_MARK), ""));
+        }
+    }
+
     /// Gives everything back. The session directory stays while a process of the run may still need it; the
     /// daemon sweeps it then.
-    pub(crate) fn release(self) {
-        let Self {
-            session,
-            teller,
-            lease,
-            ..
-        } = self;
-        if let Some(session) = &session {
-            teller.tell(session.table().entries());
+    pub(crate) fn release(mut self) {
+        if let Some(session) = &self.session {
+            self.teller.tell(session.table().entries());
         }
-        // Removed before the daemon hears of the end, it is nothing that the daemon has to look after.
-        let session = session.filter(|_| !no_child_is_left());
-        let released = lease.release();
-        let Some(session) = session else {
-            return;
-        };
-        if released == Release::Untold {
+        let is_over = no_child_is_left();
+        if is_over {
+            // Before the daemon hears of the end: so it is nothing that the daemon has to look after.
+            self.session = None;
+        }
+        let released = self.lease.release();
+        if released == Release::Untold && !is_over {
             // The next daemon would take what is left for leftovers of a launcher that was killed, and end it.
-            drop(std::fs::write(
-                session.directory().join(styxy_daemon::RELEASED_MARK),
-                "",
-            ));
+            self.mark_as_released();
         }
-        session.keep();
+        if let Some(session) = self.session.take() {
+            session.keep();
+        }
     }
 }
 
