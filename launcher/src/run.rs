@@ -239,9 +239,11 @@ fn announcement<'a>(wish: &Wish, lease: &'a Lease) -> Option<Notice<'a>> {
 /// Stages spawn, supervise, release, exit.
 fn supervised(context: &Context, args: &RunArgs, plan: &RunPlan, mut tree: Tree) -> ExitCode {
     let env = environment(context, plan, &tree);
+    let witness = tree.witness();
     let job = Job {
         argv: &plan.argv,
         env: &env,
+        witness: witness.as_deref(),
         grace: args.grace,
     };
     let ended = supervise::run(&job, &mut tree);

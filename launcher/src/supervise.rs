@@ -11,6 +11,7 @@ mod watch;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,15 +30,17 @@ pub(crate) struct Job<'a> {
     pub(crate) argv: &'a [OsString],
     /// The complete environment of the child; nothing is inherited besides it. Its `PATH` is where the program is looked for.
     pub(crate) env: &'a [(OsString, OsString)],
+    /// Where the witness's program lies, if it lies anywhere.
+    pub(crate) witness: Option<&'a Path>,
     /// How long descendants may keep a lease's port after a terminating signal before they are killed.
     pub(crate) grace: Duration,
 }
 
 /// What the supervisor tells and asks its caller while the child runs.
 pub(crate) trait Observer {
-    /// The child exists (it may not have executed its program yet). Called once, on the main thread, with all signals blocked, so that
-    /// threads started here never take a signal.
-    fn spawned(&mut self, child: Pid);
+    /// The child has been there for a moment, so it is worth watching. Called once at most, on the main thread, with all signals
+    /// blocked, so that threads started here never take a signal.
+    fn settled(&mut self);
 
     /// Which of these processes still hold a port of the lease. Asked only after a terminating signal.
     fn port_holders(&self, among: &[Pid]) -> Vec<Pid>;
@@ -76,7 +79,7 @@ pub(crate) fn run(job: &Job<'_>, observer: &mut dyn Observer) -> Result<ExitReas
     signal::block_all();
     // An inherited "ignore" would reap the child before anybody learns how it ended. The child itself gets it back.
     signal::set_disposition(libc::SIGCHLD, signal::Disposition::Default);
-    match watch::Watch::start(&mut image, job.grace, observer) {
+    match watch::Watch::start(&mut image, job.witness, job.grace, observer) {
         Ok(watch) => watch.until_the_end(),
         Err(_) => Err(spawn::exec(&mut image, inherited()).into()),
     }

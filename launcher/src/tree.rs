@@ -23,7 +23,7 @@ use crate::plan::RunPlan;
 use crate::session::{Pin, Session, SessionPlan};
 use crate::supervise::Observer;
 use crate::sys::hold::Hold;
-use crate::watch::{self, Teller};
+use crate::watch::{self, Follower, Teller};
 
 /// The resources of a run. [`Tree::release`] gives them back.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct Tree {
     session: Option<Session>,
     /// Where the session is, or would be.
     directory: Option<PathBuf>,
+    follower: Option<Follower>,
     teller: Arc<Teller>,
     lease: Lease,
     _holds: Vec<Hold>,
@@ -78,6 +79,7 @@ impl Tree {
             told: Mutex::default(),
         };
         Self {
+            follower: session.as_ref().map(Session::watch).map(Follower::new),
             session,
             directory: places.map(|places| places.session(&lease.id)),
             teller: Arc::new(teller),
@@ -101,6 +103,11 @@ impl Tree {
                 session.asan_options(context.var(env_names::ASAN_OPTIONS)),
             ),
         ]
+    }
+
+    /// Where the witness's program lies.
+    pub(crate) fn witness(&self) -> Option<PathBuf> {
+        self.session.as_ref()?.witness()
     }
 
     /// Leaves everything to the command that this process is about to become. When that ends, what it leaves running is
@@ -190,9 +197,9 @@ fn session_plan(lease: &Lease, plan: &RunPlan, redirected: Option<Port>) -> Sess
 }
 
 impl Observer for Tree {
-    fn spawned(&mut self, _child: Pid) {
-        if let Some(session) = &self.session {
-            watch::start(session.watch(), Arc::clone(&self.teller));
+    fn settled(&mut self) {
+        if let Some(follower) = self.follower.take() {
+            watch::start(follower, Arc::clone(&self.teller));
         }
         watch::start_heartbeat(&self.lease);
     }
