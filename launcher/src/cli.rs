@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use styxy_protocol::{BUILTIN_SERVICE_TYPES, Port, ServiceType};
 
+/// What `--grace` says by itself.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
 /// A day: who wants to wait longer wants no end.
 const MAX_GRACE_SECONDS: f64 = 86_400.0;
 
@@ -53,7 +56,7 @@ pub(crate) struct RunCli {
 }
 
 /// What was typed after `styxy run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch of the command line"
@@ -95,6 +98,29 @@ pub(crate) struct RunArgs {
     /// The command and its arguments; everything after its name is the command's own
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// What was typed if it was a command and no option, which is nearly always and needs no parser; `None` if it may be more.
+    pub(crate) fn of_command_alone(words: &[OsString]) -> Option<Self> {
+        let command = match words.split_first()? {
+            (first, rest) if first == "--" => rest,
+            (first, _) if first.as_encoded_bytes().starts_with(b"-") => return None,
+            _ => words,
+        };
+        (!command.is_empty()).then(|| Self {
+            port: None,
+            strict: false,
+            service_type: None,
+            name: None,
+            grace: DEFAULT_GRACE,
+            exec: false,
+            quiet: false,
+            dry_run: false,
+            json: false,
+            command: command.to_vec(),
+        })
+    }
 }
 
 /// What was typed after `styxy list`.
@@ -217,6 +243,31 @@ mod tests {
         );
         assert_eq!(command(&["--", "--weird"]), ["--weird"]);
         assert_eq!(command(&["x", "--help"]), ["x", "--help"]);
+    }
+
+    #[test]
+    fn a_command_without_options_is_what_the_parser_makes_of_it() {
+        let alone = |words: &[&str]| {
+            RunArgs::of_command_alone(&words.iter().map(OsString::from).collect::<Vec<_>>())
+        };
+        for words in [
+            ["--", "x"].as_slice(),
+            &["x"],
+            &["x", "--", "-q"],
+            &["--", "x", "--", "y"],
+            &["--", "--weird", "-q"],
+            &["--", "--", "x"],
+            &["--", ""],
+            &["", "x"],
+            &["x", "--help"],
+            &["--", "--help"],
+        ] {
+            let parsed = RunCli::try_parse_from([&["styxy run"], words].concat()).unwrap();
+            assert_eq!(alone(words), Some(parsed.run), "{words:?}");
+        }
+        for words in [[].as_slice(), &["--"], &["-q", "x"], &["-"], &["--help"]] {
+            assert_eq!(alone(words), None, "{words:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod connection;
 
 use std::io;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use styxy_protocol::api::{
     self, AllocateRequest, AllocateResponse, ErrorResponse, ListenerReport, ReleaseResponse,
 };
 
-use connection::Failure;
+use connection::{Exchange, Failure};
 
 /// How long the answer to a request for a port may take. The daemon answers in well under a millisecond; this is
 /// for a hundred launchers at once on a slow machine.
@@ -117,10 +118,10 @@ impl Client {
         }
     }
 
-    /// Gives a lease back.
-    pub(crate) fn release(&self, lease_id: &str) -> Result<ReleaseResponse, ClientError> {
+    /// Gives a lease back. Until the answer is read there is time for other things.
+    pub(crate) fn release(&self, lease_id: &str) -> Result<Asked<ReleaseResponse>, ClientError> {
         let path = api::lease_path(lease_id);
-        self.call("DELETE", &path, None::<&()>, BRIEF_PATIENCE)
+        self.ask("DELETE", &path, None::<&()>, BRIEF_PATIENCE)
     }
 
     /// Keeps a lease alive that the daemon cannot watch.
@@ -146,6 +147,16 @@ impl Client {
         body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<A, ClientError> {
+        self.ask(method, path, body, patience)?.answer()
+    }
+
+    fn ask<A>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+        patience: Duration,
+    ) -> Result<Asked<A>, ClientError> {
         let body = body
             .map_or(Ok(Vec::new()), serde_json::to_vec)
             .map_err(|error| ClientError::Garbled(error.to_string()))?;
@@ -154,10 +165,19 @@ impl Client {
         } else {
             patience
         };
-        let answer = connection::exchange(&self.socket, &request(method, path, &body), patience);
-        let is_silent = matches!(answer, Err(Failure::Silent | Failure::Stopped(_)));
+        let sent = connection::send(&self.socket, &request(method, path, &body), patience);
+        Ok(Asked {
+            exchange: self.heard(sent)?,
+            client: self.clone(),
+            answer: PhantomData,
+        })
+    }
+
+    /// Remembers whether the daemon keeps this run waiting.
+    fn heard<T>(&self, result: Result<T, Failure>) -> Result<T, ClientError> {
+        let is_silent = matches!(result, Err(Failure::Silent | Failure::Stopped(_)));
         self.is_silent.store(is_silent, Ordering::Relaxed);
-        read_answer(&answer.map_err(|failure| self.explain(failure))?)
+        result.map_err(|failure| self.explain(failure))
     }
 
     fn explain(&self, failure: Failure) -> ClientError {
@@ -168,6 +188,22 @@ impl Client {
             Failure::Silent => ClientError::Silent,
             Failure::Stopped(pid) => ClientError::Stopped { pid },
         }
+    }
+}
+
+/// A request that has been sent.
+#[derive(Debug)]
+#[must_use = "the daemon may refuse"]
+pub(crate) struct Asked<A> {
+    exchange: Exchange,
+    client: Client,
+    answer: PhantomData<A>,
+}
+
+impl<A: DeserializeOwned> Asked<A> {
+    /// Waits for the answer, as long as the request has patience.
+    pub(crate) fn answer(self) -> Result<A, ClientError> {
+        read_answer(&self.client.heard(self.exchange.answer())?)
     }
 }
 
@@ -234,6 +270,10 @@ mod tests {
         (dir, client, served)
     }
 
+    fn released(client: &Client) -> Result<ReleaseResponse, ClientError> {
+        client.release("x")?.answer()
+    }
+
     const RELEASED: &str =
         "HTTP/1.1 200 OK\r\n\r\n{\"success\":true,\"port\":3000,\"message\":\"done\"}";
     const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\n\r\n{\"success\":false,\"error\":\"no such lease\",\"code\":\"lease_not_found\"}";
@@ -255,7 +295,10 @@ mod tests {
     #[test]
     fn a_request_is_one_http_message() {
         let (_dir, client, served) = daemon(vec![Some(RELEASED)]);
-        assert_eq!(client.release("x-1").unwrap().port.get(), 3000);
+        assert_eq!(
+            client.release("x-1").unwrap().answer().unwrap().port.get(),
+            3000
+        );
         let request = &served.join().unwrap()[0];
         assert!(
             request.starts_with("DELETE /allocate/x-1 HTTP/1.1\r\n"),
@@ -267,7 +310,7 @@ mod tests {
     #[test]
     fn a_refusal_is_told_in_the_daemons_words() {
         let (_dir, client, _served) = daemon(vec![Some(REFUSED)]);
-        let error = client.release("x").unwrap_err();
+        let error = released(&client).unwrap_err();
         assert_eq!(error.to_string(), "no such lease");
     }
 
@@ -275,7 +318,7 @@ mod tests {
     fn a_missing_daemon_is_told_with_its_socket() {
         let client = Client::new("/nonexistent/sock".into());
         assert!(!client.is_reachable());
-        let error = client.release("x").unwrap_err();
+        let error = released(&client).unwrap_err();
         assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
         assert!(
             error
@@ -288,14 +331,14 @@ mod tests {
     #[test]
     fn a_daemon_that_ends_instead_of_answering_is_an_absent_one() {
         let (_dir, client, _served) = daemon(vec![None]);
-        let error = client.release("x").unwrap_err();
+        let error = released(&client).unwrap_err();
         assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
     }
 
     #[test]
     fn an_answer_that_breaks_off_is_garbled() {
         let (_dir, client, _served) = daemon(vec![Some("HTTP/1.1 200 OK\r\n\r\n{\"succ")]);
-        let error = client.release("x").unwrap_err();
+        let error = released(&client).unwrap_err();
         assert!(matches!(error, ClientError::Garbled(_)), "{error:?}");
     }
 
@@ -306,12 +349,12 @@ mod tests {
         let client = Client::new(dir.path().join("sock"));
         client.is_silent.store(true, Ordering::Relaxed);
         // Nobody accepts: the connection waits in the backlog, and the client hardly at all.
-        let error = client.clone().release("x").unwrap_err();
+        let error = released(&client.clone()).unwrap_err();
         assert!(matches!(error, ClientError::Silent), "{error:?}");
         assert!(client.is_silent.load(Ordering::Relaxed));
         assert!(client.is_reachable());
         drop(listener);
-        let error = client.release("x").unwrap_err();
+        let error = released(&client).unwrap_err();
         assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
         assert!(!client.is_silent.load(Ordering::Relaxed));
     }

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use cli::{Cli, Command, RunCli};
+use cli::{Cli, Command, RunArgs, RunCli};
 use context::Context;
 
 /// The whole program: reads the process world, does what was typed, returns how to end.
@@ -48,6 +48,9 @@ pub fn main() -> ExitCode {
 /// `run` is parsed without building the rest of the command tree: it stands in front of everybody's commands.
 fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
     if args.get(1).is_some_and(|word| word == "run") {
+        if let Some(run) = RunArgs::of_command_alone(&args[2..]) {
+            return Ok(Command::Run(run));
+        }
         RunCli::try_parse_from(args.into_iter().skip(1)).map(|cli| Command::Run(cli.run))
     } else {
         Cli::try_parse_from(args).map(|cli| cli.command)

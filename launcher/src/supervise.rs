@@ -42,6 +42,9 @@ pub(crate) trait Observer {
     /// blocked, so that threads started here never take a signal.
     fn settled(&mut self);
 
+    /// The child has ended, and nothing is waited for any more. Other descendants may live on.
+    fn ended(&mut self, leaves_children: bool);
+
     /// Which of these processes still hold a port of the lease. Asked only after a terminating signal.
     fn port_holders(&self, among: &[Pid]) -> Vec<Pid>;
 }

@@ -90,7 +90,6 @@ impl<'a> Watch<'a> {
     pub(super) fn until_the_end(mut self) -> Result<ExitReason, SpawnError> {
         loop {
             self.wait();
-            self.settle();
             if let Some(failure) = self.gather() {
                 process::reap(self.child);
                 return Err(failure.into());
@@ -98,12 +97,28 @@ impl<'a> Watch<'a> {
             while let Some(occurrence) = self.queue.pop_front() {
                 for action in self.policy.step(occurrence.event, now()) {
                     if let Action::Leave(reason) = action {
+                        self.finish();
                         return Ok(reason);
                     }
                     self.act(action, occurrence.taken.as_ref());
                 }
             }
+            self.settle();
         }
+    }
+
+    /// The witness dies while the observer clears up; it is reaped with `self`.
+    fn finish(&mut self) {
+        // Whoever has ended is not left.
+        self.reap();
+        let leaves_children = match &self.witness {
+            Some(witness) => {
+                witness.kill();
+                process::has_children_besides(witness.pid)
+            }
+            None => process::has_children(),
+        };
+        self.observer.ended(leaves_children);
     }
 
     /// Sleeps until a signal, the child's exec, or a deadline.
@@ -188,7 +203,9 @@ impl<'a> Watch<'a> {
                     Change::Stopped(_) => witness.wake(),
                     Change::Continued => {}
                     Change::Exited(_) | Change::Killed(_) => {
-                        self.witness.take().map(Witness::bury);
+                        if let Some(witness) = self.witness.take() {
+                            witness.bury();
+                        }
                     }
                 }
                 continue;

@@ -79,6 +79,12 @@ impl Witness {
         })
     }
 
+    /// Ends the witness, which stays to be reaped.
+    pub(crate) fn kill(&self) {
+        // An error means that it is gone already.
+        let _ = signal::send(self.pid, libc::SIGKILL);
+    }
+
     /// To be called when the witness has been reported as ended, so that its number may be somebody else's.
     pub(crate) fn bury(mut self) {
         self.is_reaped = true;
@@ -120,8 +126,7 @@ impl Witness {
 impl Drop for Witness {
     fn drop(&mut self) {
         if !self.is_reaped {
-            // An error means that it is gone already.
-            let _ = signal::send(self.pid, libc::SIGKILL);
+            self.kill();
             process::reap(self.pid);
         }
     }

@@ -140,6 +140,28 @@ fn a_signal_to_all_that_look_like_styxy_reaches_the_child() {
     }
 }
 
+#[test]
+fn the_witness_takes_next_to_no_memory() {
+    let fronts = Fronts::new();
+    for front in fronts.wrapped() {
+        let mut probe = Running::start(front.command(&[], &[PROBE]));
+        let ready = probe.ready();
+        let witness = children(ready.parent)
+            .into_iter()
+            .find(|child| *child != ready.pid)
+            .unwrap();
+        let memory = std::fs::read_to_string(format!("/proc/{witness}/smaps_rollup")).unwrap();
+        let line = memory.lines().find_map(|line| line.strip_prefix("Pss:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u32>().ok());
+        assert!(
+            kilobytes.is_some_and(|kilobytes| kilobytes <= 24),
+            "{memory}"
+        );
+        probe.signal(END);
+        assert_eq!(probe.end(), (Some(0), None));
+    }
+}
+
 fn exe(pid: Pid) -> String {
     format!("/proc/{pid}/exe")
 }
