@@ -214,3 +214,42 @@ extern "C" fn become_witness(start: *mut c_void) -> c_int {
         .unwrap_or(libc::ENOEXEC);
     127
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn it_tells_what_it_was_sent_wherever_its_program_lies() {
+        if PROGRAM.is_empty() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, torn) = (dir.path().join("whole"), dir.path().join("torn"));
+        for (path, content) in [(&whole, PROGRAM), (&torn, &PROGRAM[..100])] {
+            fs::write(path, content).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+        }
+        signal::block_all();
+        for installed in [
+            None,
+            Some(&*whole),
+            Some(&torn),
+            Some(Path::new("/nowhere")),
+        ] {
+            let witness = Witness::start(installed).unwrap();
+            assert_eq!(witness.ask().unwrap(), SignalSet::EMPTY);
+            for signal in [libc::SIGTERM, libc::SIGTERM, signal::LAST] {
+                signal::send(witness.pid, signal).unwrap();
+            }
+            let both = SignalSet::EMPTY.with(libc::SIGTERM).with(signal::LAST);
+            assert_eq!(witness.ask().unwrap(), both, "{installed:?}");
+            assert_eq!(witness.ask().unwrap(), SignalSet::EMPTY);
+            let open = fs::read_dir(format!("/proc/{}/fd", witness.pid)).unwrap();
+            assert_eq!(open.count(), 1, "only its end of the socket pair");
+        }
+    }
+}
