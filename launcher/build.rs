@@ -5,6 +5,8 @@
 //! by a cargo of its own with a target directory of its own (sharing the outer one would wait for the
 //! outer build's lock, for ever). It has no dependency outside the workspace and downloads nothing.
 //!
+//! The program of the signal witness is one file, and rustc is told how to make it.
+//!
 //! Where there is no library (other systems and processors) the image is empty, and runs go without interception.
 #![expect(
     clippy::disallowed_methods,
@@ -28,6 +30,14 @@ const LINK: &[&str] = &[
 /// Only LLD, the default of this target, knows it, and only LLD needs it for two segments.
 const LINK_LLD: &[&str] = &["-Wl,--no-rosegment"];
 
+/// The same for the witness, which is no library: nothing is relocated at all, and nobody unwinds it.
+const WITNESS_LINK: &[&str] = &[
+    "-nostartfiles",
+    "-nostdlib",
+    "-static",
+    "-Wl,-z,noseparate-code,--no-eh-frame-hdr,--build-id=none",
+];
+
 fn main() {
     let launcher = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(variable("OUT_DIR"));
@@ -38,13 +48,53 @@ fn main() {
             workspace.join(source).display()
         );
     }
-    let image = out.join("styxy.so");
-    if variable("CARGO_CFG_TARGET_OS") == "linux" && variable("CARGO_CFG_TARGET_ARCH") == "x86_64" {
+    let (image, witness) = (out.join("styxy.so"), out.join("witness"));
+    let is_linux = variable("CARGO_CFG_TARGET_OS") == "linux";
+    let processor = variable("CARGO_CFG_TARGET_ARCH");
+    if is_linux
+        && ["x86_64", "aarch64"]
+            .iter()
+            .any(|known| processor == *known)
+    {
+        build_witness(&launcher.join("src/sys/witness/program.rs"), &witness);
+    } else {
+        fs::write(witness, []).expect("write an empty program");
+    }
+    if is_linux && processor == "x86_64" {
         let library = build(&workspace.join("preload"), &out.join("preload"));
         fs::copy(library, image).expect("copy the preload library");
     } else {
         fs::write(image, []).expect("write an empty image");
     }
+}
+
+/// Compiles the program of the witness: static, at a fixed address, in one segment.
+fn build_witness(source: &Path, program: &Path) {
+    println!("cargo::rerun-if-changed={}", source.display());
+    let mut complaints = String::new();
+    for link_flags in [LINK_LLD, &[]] {
+        let mut rustc = Command::new(variable("RUSTC"));
+        rustc
+            .args(["--edition=2024", "--crate-type=bin", "--crate-name=witness"])
+            .args(["-Cpanic=abort", "-Copt-level=s", "-Cstrip=symbols"])
+            .arg("-Crelocation-model=static")
+            .args(WITNESS_LINK.iter().map(|flag| format!("-Clink-arg={flag}")))
+            .args(link_flags.iter().map(|flag| format!("-Clink-arg={flag}")))
+            .arg("--target")
+            .arg(variable("TARGET"))
+            .args(linker())
+            .arg("-o")
+            .args([program, source]);
+        if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+            rustc.arg("-Clink-self-contained=no");
+        }
+        let output = rustc.output().expect("run rustc");
+        if output.status.success() {
+            return;
+        }
+        complaints.push_str(&String::from_utf8_lossy(&output.stderr));
+    }
+    panic!("the witness could not be built:\n{complaints}");
 }
 
 /// Builds the library and returns where it lies.
@@ -97,11 +147,7 @@ fn cargo(
         .arg(target_dir)
         .args(cargo_flags)
         .arg("--");
-    if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        let mut flag = OsString::from("-Clinker=");
-        flag.push(linker);
-        command.arg(flag);
-    }
+    command.args(linker());
     if target.ends_with("-musl") {
         // Without these rustc makes no cdylib for musl, or puts a libc into it.
         command.args(["-Ctarget-feature=-crt-static", "-Clink-self-contained=no"]);
@@ -110,6 +156,13 @@ fn cargo(
         command.arg(format!("-Clink-arg={flag}"));
     }
     command
+}
+
+/// The linker that cargo is configured to use, as an argument of rustc.
+fn linker() -> Option<OsString> {
+    let mut flag = OsString::from("-Clinker=");
+    flag.push(env::var_os("RUSTC_LINKER")?);
+    Some(flag)
 }
 
 /// Whether a variable belongs to the build that this script is a part of, and would bend the one that it starts:

@@ -16,6 +16,9 @@ use crate::kernel::{self, Pidfd, Stat};
 /// No tree of processes is deeper than this.
 const MAX_DEPTH: usize = 64;
 
+/// How often a listening socket is looked at that no process seems to have. (Of another user's process nobody may know.)
+const LOOKS_AT_A_SOCKET: usize = 4;
+
 /// What is known about a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tree {
@@ -44,18 +47,29 @@ impl Tree {
         };
         let suspects = kernel::every_pid().into_iter();
         let suspects = suspects.filter(|&pid| Stat::of(pid).is_some_and(|stat| belongs(&stat)));
-        processes_among(
-            holders_of(ports, Some(&suspects.collect::<Vec<_>>())),
-            belongs,
-        )
+        let holders = holders_of(ports, Some(&suspects.collect::<Vec<_>>()));
+        processes_among(holders.unwrap_or_default(), belongs)
     }
 
     /// The processes of the run that listen on one of these ports, in whatever session. A process that has
     /// dropped its environment counts if it is in the owner's session and younger than the owner.
+    ///
+    /// A server that makes a daemon of itself hands its socket from process to process, and a walk may come too late for
+    /// one and too early for the next. So a socket that listens and has nobody is looked at again.
     pub(crate) fn listeners(&self, ports: &BTreeSet<Port>) -> Vec<Pidfd> {
-        processes_among(holders_of(ports, None), |stat| {
-            self.is_in_session(stat) || marks(stat.identity.pid).contains(&self.id)
-        })
+        let belongs =
+            |stat: &Stat| self.is_in_session(stat) || marks(stat.identity.pid).contains(&self.id);
+        let is_alive = |&pid: &u32| Stat::of(pid).is_some_and(|stat| stat.alive);
+        for _ in 0..LOOKS_AT_A_SOCKET {
+            let Some(holders) = holders_of(ports, None) else {
+                break;
+            };
+            let found = processes_among(holders.iter().copied(), belongs);
+            if !found.is_empty() || holders.iter().any(is_alive) {
+                return found;
+            }
+        }
+        Vec::new()
     }
 
     /// Every process that was started with the run's id or has one of its files mapped.
@@ -98,16 +112,17 @@ impl Tree {
     }
 }
 
-/// Which processes, `among` these or of all, have a listening socket on one of these ports open.
-fn holders_of(ports: &BTreeSet<Port>, among: Option<&[u32]>) -> BTreeSet<u32> {
+/// Which processes, `among` these or of all, have a listening socket on one of these ports open. `None`: there is
+/// no such socket.
+fn holders_of(ports: &BTreeSet<Port>, among: Option<&[u32]>) -> Option<BTreeSet<u32>> {
     let sockets = kernel::listening().unwrap_or_default();
     let sockets = sockets.iter().filter(|socket| ports.contains(&socket.port));
     let inodes: Vec<u32> = sockets.map(|socket| socket.inode).collect();
     if inodes.is_empty() {
-        return BTreeSet::new();
+        return None;
     }
     let holders = kernel::holders(&inodes, among);
-    holders.into_iter().map(|(pid, _)| pid).collect()
+    Some(holders.into_iter().map(|(pid, _)| pid).collect())
 }
 
 /// Who has a port that no lease has: a listening process and its command line.

@@ -7,6 +7,7 @@
 mod connection;
 
 use std::io;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use styxy_protocol::api::{
     ListenerReport, ReleaseResponse,
 };
 
-use connection::Failure;
+use connection::{Exchange, Failure};
 
 /// How long the answer to a request for a port may take. The daemon answers in well under a millisecond; this is
 /// for a hundred launchers at once on a slow machine.
@@ -213,7 +214,7 @@ impl Client {
         }
         if let Some(id) = lease {
             // Should it fail, the lease ends with this run.
-            drop(self.release(&id));
+            drop(self.release(&id).and_then(Asked::answer));
         }
         ClientError::Newer { theirs, ours }
     }
@@ -225,10 +226,10 @@ impl Client {
         Ok(leases.find(|lease| lease.lock_id == lease_id))
     }
 
-    /// Gives a lease back.
-    pub(crate) fn release(&self, lease_id: &str) -> Result<ReleaseResponse, ClientError> {
+    /// Gives a lease back. Until the answer is read there is time for other things.
+    pub(crate) fn release(&self, lease_id: &str) -> Result<Asked<ReleaseResponse>, ClientError> {
         let path = api::lease_path(lease_id);
-        self.call("DELETE", &path, None::<&()>, BRIEF_PATIENCE)
+        self.ask("DELETE", &path, None::<&()>, BRIEF_PATIENCE)
     }
 
     /// Keeps a lease alive that the daemon cannot watch.
@@ -260,7 +261,7 @@ impl Client {
         body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<A, ClientError> {
-        read_answer(&self.exchange(method, path, body, patience)?)
+        self.ask(method, path, body, patience)?.answer()
     }
 
     fn exchange(
@@ -270,6 +271,16 @@ impl Client {
         body: Option<&impl Serialize>,
         patience: Duration,
     ) -> Result<Answer, ClientError> {
+        self.ask::<IgnoredAny>(method, path, body, patience)?.raw()
+    }
+
+    fn ask<A>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+        patience: Duration,
+    ) -> Result<Asked<A>, ClientError> {
         let body = body
             .map_or(Ok(Vec::new()), serde_json::to_vec)
             .map_err(|error| ClientError::Garbled(error.to_string()))?;
@@ -278,13 +289,19 @@ impl Client {
         } else {
             patience
         };
-        let answer = connection::exchange(&self.socket, &request(method, path, &body), patience);
-        let is_silent = matches!(answer, Err(Failure::Silent | Failure::Stopped(_)));
+        let sent = connection::send(&self.socket, &request(method, path, &body), patience);
+        Ok(Asked {
+            exchange: self.heard(sent)?,
+            client: self.clone(),
+            answer: PhantomData,
+        })
+    }
+
+    /// Remembers whether the daemon keeps this run waiting.
+    fn heard<T>(&self, result: Result<T, Failure>) -> Result<T, ClientError> {
+        let is_silent = matches!(result, Err(Failure::Silent | Failure::Stopped(_)));
         self.is_silent.store(is_silent, Ordering::Relaxed);
-        let answer = answer.map_err(|failure| self.explain(failure))?;
-        let (status, body) = parse(&answer)
-            .ok_or_else(|| ClientError::Garbled("it is not an HTTP answer".to_owned()))?;
-        Ok((status, body.to_owned()))
+        result.map_err(|failure| self.explain(failure))
     }
 
     fn explain(&self, failure: Failure) -> ClientError {
@@ -295,6 +312,32 @@ impl Client {
             Failure::Silent => ClientError::Silent,
             Failure::Stopped(pid) => ClientError::Stopped { pid },
         }
+    }
+}
+
+/// A request that has been sent.
+#[derive(Debug)]
+#[must_use = "the daemon may refuse"]
+pub(crate) struct Asked<A> {
+    exchange: Exchange,
+    client: Client,
+    answer: PhantomData<A>,
+}
+
+impl<A> Asked<A> {
+    /// Waits for the answer, as long as the request has patience.
+    pub(crate) fn answer(self) -> Result<A, ClientError>
+    where
+        A: DeserializeOwned,
+    {
+        read_answer(&self.raw()?)
+    }
+
+    fn raw(self) -> Result<Answer, ClientError> {
+        let answer = self.client.heard(self.exchange.answer())?;
+        let (status, body) = parse(&answer)
+            .ok_or_else(|| ClientError::Garbled("it is not an HTTP answer".to_owned()))?;
+        Ok((status, body.to_owned()))
     }
 }
 

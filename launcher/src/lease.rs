@@ -10,12 +10,12 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use styxy_protocol::api::{
-    AllocateRequest, AllocateResponse, Conflict, ErrorCode, ExistingLease, Holder,
+    AllocateRequest, AllocateResponse, Conflict, ErrorCode, ExistingLease, Holder, ReleaseResponse,
 };
 use styxy_protocol::{Port, ServiceType};
 
 use crate::background::{self, StartedBy};
-use crate::client::{Client, ClientError};
+use crate::client::{Asked, Client, ClientError};
 use crate::context::Context;
 use crate::env_names;
 use crate::follow::{self, NotFollowed};
@@ -95,15 +95,25 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Gives the lease back.
-    pub(crate) fn release(self) -> Release {
-        let Some(client) = self.client else {
-            return Release::Done;
-        };
-        match client.release(&self.id) {
+    /// Gives the lease back. What comes of it is to be asked for later.
+    pub(crate) fn release(&self) -> Releasing {
+        let client = self.client.as_ref();
+        Releasing(client.map(|client| client.release(&self.id)))
+    }
+}
+
+/// A release that the daemon may still be busy with; `None` if there is nobody to be told.
+#[derive(Debug)]
+#[must_use = "the daemon may not have heard it"]
+pub(crate) struct Releasing(Option<Result<Asked<ReleaseResponse>, ClientError>>);
+
+impl Releasing {
+    /// Waits until the daemon has answered.
+    pub(crate) fn finish(self) -> Release {
+        match self.0.map(|asked| asked.and_then(Asked::answer)) {
             // A daemon that does not know it any more has nothing to be told.
-            Ok(_) | Err(ClientError::Refused(_)) => Release::Done,
-            Err(_) => Release::Untold,
+            None | Some(Ok(_) | Err(ClientError::Refused(_))) => Release::Done,
+            Some(Err(_)) => Release::Untold,
         }
     }
 }
@@ -186,7 +196,7 @@ pub(crate) fn acquire(
         match Hold::take(lease.port) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && !attempts.is_empty() => {
                 // Somebody has bound it since the daemon looked. It is given back, and the daemon looks again.
-                let _ = lease.release();
+                let _ = lease.release().finish();
             }
             held => {
                 lease.hold = held.ok();

@@ -21,7 +21,7 @@ mod places;
 mod plan;
 mod run;
 pub mod session;
-pub mod supervise;
+mod supervise;
 mod sys;
 mod tree;
 mod watch;
@@ -35,7 +35,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use styxy_protocol::api::PROTOCOL;
 
-use cli::{Cli, Command, RunCli};
+use cli::{Cli, Command, RunArgs, RunCli};
 use context::Context;
 
 /// The styxy that is shipped.
@@ -58,6 +58,9 @@ pub fn main(build: Build) -> ExitCode {
 /// `run` is parsed without building the rest of the command tree: it stands in front of everybody's commands.
 fn parse(args: Vec<OsString>) -> Result<Command, clap::Error> {
     if args.get(1).is_some_and(|word| word == "run") {
+        if let Some(run) = RunArgs::of_command_alone(&args[2..]) {
+            return Ok(Command::Run(run));
+        }
         RunCli::try_parse_from(args.into_iter().skip(1)).map(|cli| Command::Run(cli.run))
     } else {
         Cli::try_parse_from(args).map(|cli| cli.command)

@@ -65,6 +65,11 @@ impl Places {
         self.runtime.join("sock")
     }
 
+    /// The session directory of a lease.
+    pub(crate) fn session(&self, lease_id: &str) -> PathBuf {
+        self.runtime.join("s").join(lease_id)
+    }
+
     /// The directory of the user's own recipes.
     pub(crate) fn recipes(home: &Path) -> PathBuf {
         home.join("recipes")

@@ -8,7 +8,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use styxy_protocol::{Port, ServiceType};
 use styxy_recipes::{Catalog, Command, Detection, Outcome, detect};
@@ -25,9 +24,6 @@ use crate::places::{self, Places};
 use crate::plan::{self, Findings, Insistence, Report, RunPlan};
 use crate::supervise::{self, Job, SpawnError};
 use crate::tree::Tree;
-
-/// How long descendants may keep a port after a terminating signal before they are killed.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs the command. Returns how styxy is to end; where styxy has nothing to do it is replaced by the command.
 pub(crate) fn run(context: &Context, args: &RunArgs) -> ExitCode {
@@ -220,7 +216,11 @@ fn lease_and_start(
         wish.wanted(),
         Arc::new(notices),
     );
-    Ok(supervised(context, &args.command, &plan, tree))
+    Ok(if args.exec {
+        handed_over(context, args, &plan, tree)
+    } else {
+        supervised(context, args, &plan, tree)
+    })
 }
 
 /// What there is to say when the port is not the one that the tool or the user would have used.
@@ -243,25 +243,47 @@ fn announcement<'a>(wish: &Wish, lease: &'a Lease) -> Option<Notice<'a>> {
 }
 
 /// Stages spawn, supervise, release, exit.
-fn supervised(context: &Context, command: &[OsString], plan: &RunPlan, mut tree: Tree) -> ExitCode {
-    let mut set = plan.env.clone();
-    set.extend(tree.variables(context));
-    let env = plan::environment(&context.env, &set);
+fn supervised(context: &Context, args: &RunArgs, plan: &RunPlan, mut tree: Tree) -> ExitCode {
+    let env = environment(context, plan, &tree);
+    let witness = tree.witness();
     let job = Job {
         argv: &plan.argv,
         env: &env,
-        grace: GRACE,
+        witness: witness.as_deref(),
+        grace: args.grace,
     };
     let ended = supervise::run(&job, &mut tree);
     // Before leaving: this process may end by a signal, and nothing would run after that.
     tree.release();
     match ended {
         Ok(reason) => reason.leave(),
-        // What styxy adds to arguments and environment may be what makes them too long for the kernel.
-        Err(SpawnError::NotExecutable(error)) if error.kind() == ErrorKind::ArgumentListTooLong => {
-            replaced_by(context, command)
+        Err(error) => not_executed(context, args, plan, &error),
+    }
+}
+
+/// Stage spawn with `--exec`: becomes the command, which has the lease from then on.
+fn handed_over(context: &Context, args: &RunArgs, plan: &RunPlan, tree: Tree) -> ExitCode {
+    let env = environment(context, plan, &tree);
+    tree.hand_over();
+    let error = supervise::exec(&plan.argv, &env);
+    tree.take_back();
+    tree.release();
+    not_executed(context, args, plan, &error)
+}
+
+fn environment(context: &Context, plan: &RunPlan, tree: &Tree) -> Vec<(OsString, OsString)> {
+    let mut set = plan.env.clone();
+    set.extend(tree.variables(context));
+    plan::environment(&context.env, &set)
+}
+
+/// What styxy adds to arguments and environment may be what makes them too long for the kernel.
+fn not_executed(context: &Context, args: &RunArgs, plan: &RunPlan, error: &SpawnError) -> ExitCode {
+    match error {
+        SpawnError::NotExecutable(cause) if cause.kind() == ErrorKind::ArgumentListTooLong => {
+            replaced_by(context, &args.command)
         }
-        Err(error) => not_started(&plan.argv, &error),
+        error => not_started(&plan.argv, error),
     }
 }
 
@@ -294,10 +316,7 @@ pub(crate) fn not_started(command: &[OsString], error: &SpawnError) -> ExitCode 
         notice::visible(&command[0].to_string_lossy()),
         because.unwrap_or_default()
     ));
-    ExitCode::from(match error {
-        SpawnError::NotFound => exit_codes::NOT_FOUND,
-        SpawnError::NotExecutable(_) => exit_codes::NOT_EXECUTABLE,
-    })
+    ExitCode::from(error.exit_code())
 }
 
 #[cfg(test)]

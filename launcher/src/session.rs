@@ -78,6 +78,7 @@ pub fn can_intercept(runtime_dir: &Path) -> Result<(), SessionError> {
 pub struct Session {
     directory: PathBuf,
     table: Arc<WatchedTable>,
+    witness: Option<PathBuf>,
     on_drop: OnDrop,
 }
 
@@ -104,6 +105,7 @@ impl Session {
         fill(&table, plan)?;
         image::install(&place)?;
         Ok(Self {
+            witness: image::install_witness(&place),
             directory: place.into_path(),
             table,
             on_drop: OnDrop::Remove,
@@ -113,6 +115,11 @@ impl Session {
     /// Where the session lies.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Where the program of the launcher's witness lies.
+    pub(crate) fn witness(&self) -> Option<PathBuf> {
+        self.witness.clone()
     }
 
     /// The value of `LD_PRELOAD` for the child: what the launcher inherited, without the libraries of

@@ -11,11 +11,13 @@ mod watch;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use nix::unistd::Pid;
+pub(crate) use nix::unistd::Pid;
 
+use crate::exit_codes;
 use crate::sys::inherited::inherited;
 use crate::sys::process;
 use crate::sys::signal;
@@ -23,20 +25,25 @@ use crate::sys::spawn::{self, Image};
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     /// The program and its arguments; not empty.
-    pub argv: &'a [OsString],
+    pub(crate) argv: &'a [OsString],
     /// The complete environment of the child; nothing is inherited besides it. Its `PATH` is where the program is looked for.
-    pub env: &'a [(OsString, OsString)],
+    pub(crate) env: &'a [(OsString, OsString)],
+    /// Where the witness's program lies, if it lies anywhere.
+    pub(crate) witness: Option<&'a Path>,
     /// How long descendants may keep a lease's port after a terminating signal before they are killed.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 /// What the supervisor tells and asks its caller while the child runs.
-pub trait Observer {
-    /// The child exists (it may not have executed its program yet). Called once, on the main thread, with all signals blocked, so that
-    /// threads started here never take a signal.
-    fn spawned(&mut self, child: Pid);
+pub(crate) trait Observer {
+    /// The child has been there for a moment, so it is worth watching. Called once at most, on the main thread, with all signals
+    /// blocked, so that threads started here never take a signal.
+    fn settled(&mut self);
+
+    /// The child has ended, and nothing is waited for any more. Other descendants may live on.
+    fn ended(&mut self, leaves_children: bool);
 
     /// Which of these processes still hold a port of the lease. Asked only after a terminating signal.
     fn port_holders(&self, among: &[Pid]) -> Vec<Pid>;
@@ -44,7 +51,7 @@ pub trait Observer {
 
 /// Why the command could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
+pub(crate) enum SpawnError {
     /// There is no such program; a shell answers 127.
     #[error("command not found")]
     NotFound,
@@ -56,7 +63,7 @@ pub enum SpawnError {
 /// How the child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum ExitReason {
+pub(crate) enum ExitReason {
     /// It exited with this code.
     Code(u8),
     /// It was ended by this signal.
@@ -70,19 +77,19 @@ pub enum ExitReason {
 /// the launcher can clean up; [`ExitReason::leave`] copes with that. Every child of the process is reaped meanwhile.
 ///
 /// Where a supervisor cannot be set up (no descriptors, no processes left) the launcher becomes the command, which then runs unsupervised.
-pub fn run(job: &Job<'_>, observer: &mut dyn Observer) -> Result<ExitReason, SpawnError> {
+pub(crate) fn run(job: &Job<'_>, observer: &mut dyn Observer) -> Result<ExitReason, SpawnError> {
     let mut image = Image::new(job.argv, job.env).map_err(SpawnError::from)?;
     signal::block_all();
     // An inherited "ignore" would reap the child before anybody learns how it ended. The child itself gets it back.
     signal::set_disposition(libc::SIGCHLD, signal::Disposition::Default);
-    match watch::Watch::start(&mut image, job.grace, observer) {
+    match watch::Watch::start(&mut image, job.witness, job.grace, observer) {
         Ok(watch) => watch.until_the_end(),
         Err(_) => Err(spawn::exec(&mut image, inherited()).into()),
     }
 }
 
 /// Becomes the command, with everything given back that the Rust runtime has changed. Returns only if that failed.
-pub fn exec(argv: &[OsString], env: &[(OsString, OsString)]) -> SpawnError {
+pub(crate) fn exec(argv: &[OsString], env: &[(OsString, OsString)]) -> SpawnError {
     match Image::new(argv, env) {
         Ok(mut image) => spawn::exec(&mut image, inherited()).into(),
         Err(error) => error.into(),
@@ -91,10 +98,10 @@ pub fn exec(argv: &[OsString], env: &[(OsString, OsString)]) -> SpawnError {
 
 impl SpawnError {
     /// The exit code that a shell uses for this error: 127 or 126.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFound => 127,
-            Self::NotExecutable(_) => 126,
+            Self::NotFound => exit_codes::NOT_FOUND,
+            Self::NotExecutable(_) => exit_codes::NOT_EXECUTABLE,
         }
     }
 }
@@ -111,7 +118,7 @@ impl From<io::Error> for SpawnError {
 impl ExitReason {
     /// Ends the launcher the way the child ended. Death by a signal does not return: a shell loop stops on ^C only if it sees one.
     /// An exit code is handed back for `main` to return.
-    pub fn leave(self) -> ExitCode {
+    pub(crate) fn leave(self) -> ExitCode {
         match self {
             Self::Code(code) => ExitCode::from(code),
             Self::Signal(signal) => {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here decides anything; `unsafe` lives in these files and in no other of the launcher.
 
+pub(crate) mod code;
 pub(crate) mod detach;
 pub(crate) mod futex;
 pub(crate) mod hold;

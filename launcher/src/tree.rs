@@ -2,32 +2,39 @@
 //! directory, and the one thread that hears of their binds.
 
 use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use nix::errno::Errno;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use styxy_daemon::kernel;
+use styxy_daemon::{RELEASED_MARK, kernel};
 use styxy_protocol::Port;
 use styxy_recipes::Reach;
 
 use crate::context::Context;
 use crate::env_names;
-use crate::lease::{Lease, Release};
+use crate::lease::{Lease, Release, Releasing};
 use crate::notice::{Notice, Notices};
 use crate::places::Places;
 use crate::plan::RunPlan;
 use crate::session::{Pin, Session, SessionPlan};
 use crate::supervise::Observer;
 use crate::sys::hold::Hold;
-use crate::watch::{self, Teller};
+use crate::sys::process;
+use crate::watch::{self, Follower, Teller};
 
 /// The resources of a run. [`Tree::release`] gives them back.
 #[derive(Debug)]
 pub(crate) struct Tree {
     session: Option<Session>,
+    /// Where the session is, or would be.
+    directory: Option<PathBuf>,
+    follower: Option<Follower>,
     teller: Arc<Teller>,
     lease: Lease,
+    /// The release, once it has begun, and whether nothing of the run is left.
+    releasing: Option<(Releasing, bool)>,
     _holds: Vec<Hold>,
 }
 
@@ -73,9 +80,12 @@ impl Tree {
             told: Mutex::default(),
         };
         Self {
+            follower: session.as_ref().map(Session::watch).map(Follower::new),
             session,
+            directory: places.map(|places| places.session(&lease.id)),
             teller: Arc::new(teller),
             lease,
+            releasing: None,
             _holds: holds,
         }
     }
@@ -97,43 +107,57 @@ impl Tree {
         ]
     }
 
+    /// Where the witness's program lies.
+    pub(crate) fn witness(&self) -> Option<PathBuf> {
+        self.session.as_ref()?.witness()
+    }
+
+    /// Leaves everything to the command that this process is about to become. When that ends, what it leaves running is
+    /// its own affair, and not leftovers of a launcher that was killed.
+    pub(crate) fn hand_over(&self) {
+        if self.lease.client.is_some() {
+            self.mark_as_released();
+        }
+    }
+
+    /// The command could not be executed, so this process goes on.
+    pub(crate) fn take_back(&self) {
+        if let Some(directory) = &self.directory {
+            drop(fs::remove_file(directory.join(RELEASED_MARK)));
+            // Stays if it is a session's, which removes it by itself.
+            drop(fs::remove_dir(directory));
+        }
+    }
+
+    /// Tells the daemon, when it looks, that whatever is left of the run is left on purpose.
+    fn mark_as_released(&self) {
+        if let Some(directory) = &self.directory {
+            // Not there yet in a run without interception.
+            drop(
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(directory),
+            );
+            drop(fs::write(directory.join(RELEASED_MARK), ""));
+        }
+    }
+
     /// Gives everything back. The session directory stays while a process of the run may still need it; the
     /// daemon sweeps it then.
-    pub(crate) fn release(self) {
-        let Self {
-            session,
-            teller,
-            lease,
-            ..
-        } = self;
-        if let Some(session) = &session {
-            teller.tell(session.table().entries());
+    pub(crate) fn release(mut self) {
+        if self.releasing.is_none() {
+            self.ended(process::has_children());
         }
-        // Removed before the daemon hears of the end, it is nothing that the daemon has to look after.
-        let session = session.filter(|_| !no_child_is_left());
-        let released = lease.release();
-        let Some(session) = session else {
+        let Some((releasing, is_over)) = self.releasing.take() else {
             return;
         };
-        if released == Release::Untold {
+        if releasing.finish() == Release::Untold && !is_over {
             // The next daemon would take what is left for leftovers of a launcher that was killed, and end it.
-            drop(std::fs::write(
-                session.directory().join(styxy_daemon::RELEASED_MARK),
-                "",
-            ));
+            self.mark_as_released();
         }
-        session.keep();
-    }
-}
-
-/// Whether every process of the run is gone: orphans become our children, since we are their subreaper.
-fn no_child_is_left() -> bool {
-    loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => return false,
-            Err(Errno::ECHILD) => return true,
-            // Reaped one; nix reports one that died of a real-time signal as an error.
-            Ok(_) | Err(_) => {}
+        if let Some(session) = self.session.take() {
+            session.keep();
         }
     }
 }
@@ -160,11 +184,22 @@ fn session_plan(lease: &Lease, plan: &RunPlan, redirected: Option<Port>) -> Sess
 }
 
 impl Observer for Tree {
-    fn spawned(&mut self, _child: Pid) {
-        if let Some(session) = &self.session {
-            watch::start(session.watch(), Arc::clone(&self.teller));
+    fn settled(&mut self) {
+        if let Some(follower) = self.follower.take() {
+            watch::start(follower, Arc::clone(&self.teller));
         }
         watch::start_heartbeat(&self.lease);
+    }
+
+    fn ended(&mut self, leaves_children: bool) {
+        if let Some(session) = &self.session {
+            self.teller.tell(session.table().entries());
+        }
+        if !leaves_children {
+            // Before the daemon hears of the end: so it is nothing that the daemon has to look after.
+            self.session = None;
+        }
+        self.releasing = Some((self.lease.release(), !leaves_children));
     }
 
     fn port_holders(&self, among: &[Pid]) -> Vec<Pid> {
@@ -198,7 +233,8 @@ impl Observer for Tree {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd as _;
-    use std::process::{Command, Stdio};
+
+    use nix::errno::Errno;
 
     use super::*;
     use crate::lease::tests::lease;
@@ -316,14 +352,5 @@ mod tests {
             said.starts_with("styxy: going on without interception: "),
             "{said}"
         );
-    }
-
-    #[test]
-    fn a_child_that_is_left_is_seen() {
-        // Other tests of this process may have children too, so only one answer is certain.
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        assert!(!no_child_is_left());
-        drop(child.stdin.take());
-        drop(child.wait());
     }
 }

@@ -91,12 +91,27 @@ impl Teller {
     }
 }
 
+/// A table that is followed from a moment on, whenever the thread is started that does so.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    table: TableWatcher,
+    since: Instant,
+}
+
+impl Follower {
+    /// Follows from now on.
+    pub(crate) fn new(table: TableWatcher) -> Self {
+        let since = now();
+        Self { table, since }
+    }
+}
+
 /// Starts the thread. Without it (no memory, no thread) the run goes on and is just quieter.
-pub(crate) fn start(mut watcher: TableWatcher, teller: Arc<Teller>) {
-    let started = now();
+pub(crate) fn start(follower: Follower, teller: Arc<Teller>) {
+    let Follower { mut table, since } = follower;
     let follow = move || {
         let mut is_ready = !teller.notices.announces_readiness();
-        while let Some(entries) = watcher.wait() {
+        while let Some(entries) = table.wait() {
             teller.tell(entries.iter().copied());
             let service = teller.service(&entries);
             if let Some(port) = service
@@ -104,7 +119,7 @@ pub(crate) fn start(mut watcher: TableWatcher, teller: Arc<Teller>) {
                 .and_then(|entry| Port::new(entry.real))
                 && comes_up(port)
             {
-                let after = now().saturating_duration_since(started);
+                let after = now().saturating_duration_since(since);
                 teller.notices.say(Notice::Ready { port, after });
                 is_ready = true;
             }

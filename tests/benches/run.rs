@@ -2,16 +2,26 @@
 //!
 //! The variants are started in turn, so that whatever else the machine does hits all of them, and stated as the
 //! median of the ratios to the bare command of the same round. The floor is a wrapper in C that forks and waits.
+//! Processor time is that of the variant and all that it waited for; the daemon's is not in it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+
 const ROUNDS: usize = 400;
 
-#[expect(clippy::print_stdout, reason = "a report for people")]
 fn main() {
-    let temp = tempfile::tempdir().expect("a temporary directory");
+    // In memory, as the runtime directory of a login session is.
+    let memory = Path::new("/dev/shm");
+    let temp = if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    };
+    let temp = temp.expect("a temporary directory");
     let styxy = env!("CARGO_BIN_EXE_styxy-under-test");
     let floor = build_floor(temp.path());
     // Under its own name it is known to be no server, and would just be executed.
@@ -33,7 +43,13 @@ fn main() {
             &[&floor.to_string_lossy(), server],
             &[],
         ),
-        variant("styxy run", &[styxy, "run", "-q", "--", server], &[]),
+        variant("styxy run", &[styxy, "run", "--", server], &[]),
+        variant("styxy run -q", &[styxy, "run", "-q", "--", server], &[]),
+        variant(
+            "styxy run --exec",
+            &[styxy, "run", "--exec", "--", server],
+            &[],
+        ),
         variant(
             "styxy run of no server",
             &[styxy, "run", "-q", "--", "/bin/true"],
@@ -57,29 +73,34 @@ fn main() {
         }
     }
     stop_daemon(styxy, temp.path());
+    report(&variants, &times);
+}
+
+#[expect(clippy::print_stdout, reason = "a report for people")]
+fn report(variants: &[Variant], times: &[Vec<Cost>]) {
     println!(
         "{ROUNDS} rounds, each variant once a round; ratios are medians of the ratio within a round"
     );
     println!(
-        "{:<28} {:>10} {:>10} {:>10} {:>10}",
-        "", "median µs", "p90 µs", "÷ bare", "÷ C"
+        "{:<28} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "", "median µs", "p90 µs", "÷ bare", "÷ C", "CPU µs", "CPU ÷ C"
     );
-    for (variant, own) in variants.iter().zip(&times) {
-        let ratio = |other: &[f64]| {
-            median(
-                own.iter()
-                    .zip(other)
-                    .map(|(own, other)| own / other)
-                    .collect(),
-            )
+    for (variant, own) in variants.iter().zip(times) {
+        let column = |what: Figure| own.iter().map(what).collect::<Vec<_>>();
+        let ratio = |what: Figure, other: &[Cost]| {
+            let pairs = own.iter().zip(other);
+            median(pairs.map(|(own, other)| what(own) / what(other)).collect())
         };
+        let (wall, cpu): (Figure, Figure) = (|cost| cost.wall, |cost| cost.cpu);
         println!(
-            "{:<28} {:>10.0} {:>10.0} {:>10.2} {:>10.2}",
+            "{:<28} {:>10.0} {:>10.0} {:>10.2} {:>10.2} {:>10.0} {:>10.2}",
             variant.name,
-            median(own.clone()),
-            quantile(own.clone(), 0.9),
-            ratio(&times[0]),
-            ratio(&times[1]),
+            median(column(wall)),
+            quantile(column(wall), 0.9),
+            ratio(wall, &times[0]),
+            ratio(wall, &times[1]),
+            median(column(cpu)),
+            ratio(cpu, &times[1]),
         );
     }
 }
@@ -90,18 +111,40 @@ struct Variant {
     env: Vec<(String, String)>,
 }
 
+/// Microseconds from before the start to after the end.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+}
+
+/// One of the two.
+type Figure = fn(&Cost) -> f64;
+
 impl Variant {
-    /// Microseconds from before the start to after the end.
     #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
-    fn time(&self, home: &Path) -> f64 {
+    fn time(&self, home: &Path) -> Cost {
         let mut command = sandboxed(Command::new(&self.words[0]), home);
         command.args(&self.words[1..]).envs(self.env.clone());
-        let start = Instant::now();
+        let (start, used) = (Instant::now(), processor_time());
         let status = command.status().expect("start the variant");
-        let elapsed = start.elapsed();
+        let wall = start.elapsed().as_secs_f64() * 1e6;
         assert!(status.success(), "{}: {status}", self.name);
-        elapsed.as_secs_f64() * 1e6
+        Cost {
+            wall,
+            cpu: processor_time() - used,
+        }
     }
+}
+
+/// Microseconds that the children so far have used.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a benchmark does not run for years"
+)]
+fn processor_time() -> f64 {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN).expect("our own usage");
+    (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64
 }
 
 fn sandboxed(mut command: Command, home: &Path) -> Command {
@@ -113,7 +156,8 @@ fn sandboxed(mut command: Command, home: &Path) -> Command {
     command
         .current_dir(home)
         .stdin(Stdio::null())
-        .stdout(Stdio::null());
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command
 }
 

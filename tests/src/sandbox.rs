@@ -345,6 +345,12 @@ impl Call<'_> {
         Running::new(child, self.shown(), outputs, Some(terminal.keyboard))
     }
 
+    /// As a command of the standard library, for a test that starts and watches it by itself.
+    #[must_use]
+    pub fn into_std(self) -> Command {
+        self.prepare(None)
+    }
+
     fn start(self, stdin: Stdio) -> Running {
         let mut command = self.prepare(None);
         command.process_group(0).stdin(stdin);

@@ -1,11 +1,15 @@
 //! `styxy run`.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::{Args, Parser};
 use styxy_protocol::{Port, ServiceType};
 
 use super::values;
+
+/// What `--grace` says by itself.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 pub(super) const RUN_EXAMPLES: &str = "Examples:
   styxy run -- npm run storybook      the next free storybook port, as a flag of the tool
@@ -25,7 +29,7 @@ pub(crate) struct RunCli {
 }
 
 /// What was typed after `styxy run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch of the command line"
@@ -47,6 +51,16 @@ pub(crate) struct RunArgs {
     /// Name of the service; services of one package that run side by side need different ones
     #[arg(long, short = 'n', value_name = "NAME", value_parser = values::service_name)]
     pub(crate) name: Option<String>,
+    /// How long the command's processes may keep the port when the run is asked to end; then they are killed
+    ///
+    /// A signal that a process sends asks for the end. ^C at a terminal reaches the command itself, and that decides.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = values::seconds)]
+    pub(crate) grace: Duration,
+    /// Become the command instead of standing in front of it
+    ///
+    /// Nothing of styxy stays beside it: nobody ends its processes with it or tells when it is ready. The lease ends with the command.
+    #[arg(long, conflicts_with = "grace")]
+    pub(crate) exec: bool,
     /// Say nothing, not even which port it became
     #[arg(long, short = 'q')]
     pub(crate) quiet: bool,
@@ -59,4 +73,28 @@ pub(crate) struct RunArgs {
     /// The command and its arguments; everything after its name is the command's own
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true)]
     pub(crate) command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// What was typed if it was a command and no option, which is nearly always and needs no parser; `None` if it may
+    /// be more.
+    pub(crate) fn of_command_alone(words: &[OsString]) -> Option<Self> {
+        let command = match words.split_first()? {
+            (first, rest) if first == "--" => rest,
+            (first, _) if first.as_encoded_bytes().starts_with(b"-") => return None,
+            _ => words,
+        };
+        (!command.is_empty()).then(|| Self {
+            port: None,
+            strict: false,
+            service_type: None,
+            name: None,
+            grace: DEFAULT_GRACE,
+            exec: false,
+            quiet: false,
+            dry_run: false,
+            json: false,
+            command: command.to_vec(),
+        })
+    }
 }

@@ -41,6 +41,31 @@ fn everything_after_the_command_name_is_the_commands_own() {
 }
 
 #[test]
+fn a_command_without_options_is_what_the_parser_makes_of_it() {
+    let alone = |words: &[&str]| {
+        RunArgs::of_command_alone(&words.iter().map(OsString::from).collect::<Vec<_>>())
+    };
+    for words in [
+        ["--", "x"].as_slice(),
+        &["x"],
+        &["x", "--", "-q"],
+        &["--", "x", "--", "y"],
+        &["--", "--weird", "-q"],
+        &["--", "--", "x"],
+        &["--", ""],
+        &["", "x"],
+        &["x", "--help"],
+        &["--", "--help"],
+    ] {
+        let parsed = RunCli::try_parse_from([&["styxy run"], words].concat()).unwrap();
+        assert_eq!(alone(words), Some(parsed.run), "{words:?}");
+    }
+    for words in [[].as_slice(), &["--"], &["-q", "x"], &["-"], &["--help"]] {
+        assert_eq!(alone(words), None, "{words:?}");
+    }
+}
+
+#[test]
 fn an_unknown_option_is_not_taken_for_the_command() {
     let error = RunCli::try_parse_from(["styxy run", "--nonsense", "--", "x"]).unwrap_err();
     assert_eq!(error.kind(), clap::error::ErrorKind::UnknownArgument);
@@ -58,6 +83,15 @@ fn bad_values_are_told_with_the_value_and_the_remedy() {
             .unwrap_or_default()
             .to_owned()
     };
+    for grace in ["-1", "86401", "NaN", "soon"] {
+        let option = format!("--grace={grace}");
+        assert_eq!(
+            error(&[&option]),
+            format!(
+                "error: invalid value '{grace}' for '--grace <SECONDS>': not a number of seconds from 0 to 86400"
+            )
+        );
+    }
     assert_eq!(
         error(&["--port", "0"]),
         "error: invalid value '0' for '--port <PORT>': not a port number from 1 to 65535"
@@ -220,15 +254,19 @@ fn the_help_of_run_and_of_everything() {
       <COMMAND>...  The command and its arguments; everything after its name is the command's own
 
     Options:
-      -p, --port <PORT>  Use this port if it is free (1024 to 65535)
-          --strict       Fail with exit code 125 rather than use another port than the wanted one
-      -t, --type <TYPE>  Treat the command as this kind of service, such as `dev`, `api` or `storybook`
-      -n, --name <NAME>  Name of the service; services of one package that run side by side need
-                         different ones
-      -q, --quiet        Say nothing, not even which port it became
-          --dry-run      Print what would be run, on which port, and why; run nothing
-          --json         With --dry-run: print JSON
-      -h, --help         Print help (see more with '--help')
+      -p, --port <PORT>      Use this port if it is free (1024 to 65535)
+          --strict           Fail with exit code 125 rather than use another port than the wanted one
+      -t, --type <TYPE>      Treat the command as this kind of service, such as `dev`, `api` or
+                             `storybook`
+      -n, --name <NAME>      Name of the service; services of one package that run side by side need
+                             different ones
+          --grace <SECONDS>  How long the command's processes may keep the port when the run is asked to
+                             end; then they are killed [default: 10]
+          --exec             Become the command instead of standing in front of it
+      -q, --quiet            Say nothing, not even which port it became
+          --dry-run          Print what would be run, on which port, and why; run nothing
+          --json             With --dry-run: print JSON
+      -h, --help             Print help (see more with '--help')
 
     Examples:
       styxy run -- npm run storybook      the next free storybook port, as a flag of the tool

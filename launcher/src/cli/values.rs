@@ -1,5 +1,7 @@
 //! What words of the command line have to look like, and what is said of those that do not.
 
+use std::time::Duration;
+
 use styxy_protocol::api::MAX_TTL_SECONDS;
 use styxy_protocol::{Port, ServiceType};
 
@@ -14,6 +16,18 @@ pub(super) fn unprivileged_port(text: &str) -> Result<Port, String> {
         );
     }
     Ok(port)
+}
+
+/// A day: who wants to wait longer wants no end.
+const MAX_GRACE_SECONDS: f64 = 86_400.0;
+
+/// A number of seconds, with or without a fraction.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.parse().ok();
+    let number = number.filter(|number| (0.0..=MAX_GRACE_SECONDS).contains(number));
+    number
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("not a number of seconds from 0 to {MAX_GRACE_SECONDS}"))
 }
 
 pub(super) fn service_type(text: &str) -> Result<ServiceType, String> {

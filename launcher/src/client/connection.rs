@@ -37,40 +37,50 @@ pub(super) enum Failure {
     Io(io::Error),
 }
 
-/// Sends the request and returns the answer: what its head promises, or everything until the peer closes.
-pub(super) fn exchange(
-    path: &Path,
-    request: &[u8],
-    patience: Duration,
-) -> Result<Vec<u8>, Failure> {
+/// A connection on which a request has been sent.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+/// Sends the request, whose answer there is this much patience for.
+pub(super) fn send(path: &Path, request: &[u8], patience: Duration) -> Result<Exchange, Failure> {
     let deadline = now() + patience;
     let mut stream = open(path, patience)?;
     stream.write_all(request).map_err(Failure::from)?;
-    let mut answer = Vec::new();
-    let mut look = FIRST_LOOK;
-    let mut buffer = [0; 4096];
-    loop {
-        if !is_readable(&stream, deadline, look)? {
-            look = NEXT_LOOK;
-            continue;
-        }
-        match stream.read(&mut buffer) {
-            Ok(0) if answer.is_empty() => {
-                return Err(Failure::Absent(io::ErrorKind::UnexpectedEof.into()));
+    Ok(Exchange { stream, deadline })
+}
+
+impl Exchange {
+    /// The answer: what its head promises, or everything until the peer closes.
+    pub(super) fn answer(mut self) -> Result<Vec<u8>, Failure> {
+        let mut answer = Vec::new();
+        let mut look = FIRST_LOOK;
+        let mut buffer = [0; 4096];
+        loop {
+            if !is_readable(&self.stream, self.deadline, look)? {
+                look = NEXT_LOOK;
+                continue;
             }
-            Ok(0) => return Ok(answer),
-            Ok(read) => {
-                answer.extend_from_slice(&buffer[..read]);
-                // The peer closes the connection too, but may have other things to do first.
-                if is_whole(&answer) {
-                    return Ok(answer);
+            match self.stream.read(&mut buffer) {
+                Ok(0) if answer.is_empty() => {
+                    return Err(Failure::Absent(io::ErrorKind::UnexpectedEof.into()));
                 }
+                Ok(0) => return Ok(answer),
+                Ok(read) => {
+                    answer.extend_from_slice(&buffer[..read]);
+                    // The peer closes the connection too, but may have other things to do first.
+                    if is_whole(&answer) {
+                        return Ok(answer);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-        if answer.len() > ANSWER_LIMIT {
-            return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
+            if answer.len() > ANSWER_LIMIT {
+                return Err(Failure::Io(io::ErrorKind::FileTooLarge.into()));
+            }
         }
     }
 }

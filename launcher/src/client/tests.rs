@@ -29,6 +29,10 @@ fn daemon(script: Script) -> (TempDir, Client, JoinHandle<Vec<String>>) {
     (dir, client, served)
 }
 
+fn released(client: &Client) -> Result<ReleaseResponse, ClientError> {
+    client.release("x")?.answer()
+}
+
 const RELEASED: &str =
     "HTTP/1.1 200 OK\r\n\r\n{\"success\":true,\"port\":3000,\"message\":\"done\"}";
 const REFUSED: &str = "HTTP/1.1 400 Bad Request\r\n\r\n{\"success\":false,\"error\":\"no such lease\",\"code\":\"lease_not_found\"}";
@@ -50,7 +54,10 @@ fn an_answer_is_a_status_and_a_body() {
 #[test]
 fn a_request_is_one_http_message() {
     let (_dir, client, served) = daemon(vec![Some(RELEASED)]);
-    assert_eq!(client.release("x-1").unwrap().port.get(), 3000);
+    assert_eq!(
+        client.release("x-1").unwrap().answer().unwrap().port.get(),
+        3000
+    );
     let request = &served.join().unwrap()[0];
     assert!(
         request.starts_with("DELETE /allocate/x-1 HTTP/1.1\r\n"),
@@ -62,7 +69,7 @@ fn a_request_is_one_http_message() {
 #[test]
 fn a_refusal_is_told_in_the_daemons_words() {
     let (_dir, client, _served) = daemon(vec![Some(REFUSED)]);
-    let error = client.release("x").unwrap_err();
+    let error = released(&client).unwrap_err();
     assert_eq!(error.to_string(), "no such lease");
 }
 
@@ -70,7 +77,7 @@ fn a_refusal_is_told_in_the_daemons_words() {
 fn a_missing_daemon_is_told_with_its_socket() {
     let client = Client::new("/nonexistent/sock".into(), crate::BUILD);
     assert!(!client.is_reachable());
-    let error = client.release("x").unwrap_err();
+    let error = released(&client).unwrap_err();
     assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
     assert!(
         error
@@ -83,14 +90,14 @@ fn a_missing_daemon_is_told_with_its_socket() {
 #[test]
 fn a_daemon_that_ends_instead_of_answering_is_an_absent_one() {
     let (_dir, client, _served) = daemon(vec![None]);
-    let error = client.release("x").unwrap_err();
+    let error = released(&client).unwrap_err();
     assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
 }
 
 #[test]
 fn an_answer_that_breaks_off_is_garbled() {
     let (_dir, client, _served) = daemon(vec![Some("HTTP/1.1 200 OK\r\n\r\n{\"succ")]);
-    let error = client.release("x").unwrap_err();
+    let error = released(&client).unwrap_err();
     assert!(matches!(error, ClientError::Garbled(_)), "{error:?}");
 }
 
@@ -101,12 +108,12 @@ fn a_daemon_that_has_been_silent_is_believed_again_when_it_answers() {
     let client = Client::new(dir.path().join("sock"), crate::BUILD);
     client.is_silent.store(true, Ordering::Relaxed);
     // Nobody accepts: the connection waits in the backlog, and the client hardly at all.
-    let error = client.clone().release("x").unwrap_err();
+    let error = released(&client.clone()).unwrap_err();
     assert!(matches!(error, ClientError::Silent), "{error:?}");
     assert!(client.is_silent.load(Ordering::Relaxed));
     assert!(client.is_reachable());
     drop(listener);
-    let error = client.release("x").unwrap_err();
+    let error = released(&client).unwrap_err();
     assert!(matches!(error, ClientError::Absent { .. }), "{error:?}");
     assert!(!client.is_silent.load(Ordering::Relaxed));
 }

@@ -164,11 +164,11 @@ fn a_strict_refusal_names_the_holder() {
 
 #[test]
 fn a_lease_that_nobody_gave_needs_no_giving_back() {
-    assert_eq!(lease(3000).release(), Release::Done);
+    assert_eq!(lease(3000).release().finish(), Release::Done);
     let gone = Client::new("/nonexistent/sock".into(), crate::BUILD);
     let of_a_daemon = Lease {
         client: Some(gone),
         ..lease(3000)
     };
-    assert_eq!(of_a_daemon.release(), Release::Untold);
+    assert_eq!(of_a_daemon.release().finish(), Release::Untold);
 }

@@ -33,6 +33,7 @@ pub(super) fn create(runtime_dir: &Path, lease_id: &str) -> Result<Place, Sessio
     trust::check(&library_directory)?;
     let sessions = runtime_dir.join("s");
     make_shared(&sessions)?;
+    trust::check_below(&sessions)?;
     let directory = sessions.join(lease_id);
     make(&directory).map_err(SessionError::io("create", &directory))?;
     let place = Place {
@@ -40,7 +41,7 @@ pub(super) fn create(runtime_dir: &Path, lease_id: &str) -> Result<Place, Sessio
         library_directory,
         complete: false,
     };
-    trust::check(&place.directory)?;
+    trust::check_below(&place.directory)?;
     Ok(place)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -62,6 +62,26 @@ fn a_session_lies_in_a_private_directory_and_goes_with_its_value() {
     assert!(!directory.exists());
 }
 
+/// The one copy of the library that all sessions have.
+fn shared_library(runtime: &Path) -> PathBuf {
+    let files = fs::read_dir(runtime.join("lib")).unwrap();
+    let mut libraries = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "so"));
+    let library = libraries.next().unwrap();
+    assert_eq!(libraries.next(), None);
+    library
+}
+
+#[test]
+fn the_witness_lies_where_it_can_be_executed() {
+    let runtime = tempfile::tempdir().unwrap();
+    let session = Session::create(runtime.path(), "1", &plan()).unwrap();
+    let program = session.witness().unwrap();
+    assert!(fs::read(&program).unwrap() == crate::sys::witness::PROGRAM);
+    assert_eq!(fs::metadata(&program).unwrap().mode() & 0o777, 0o500);
+}
+
 #[test]
 fn sessions_share_one_library_that_outlives_them() {
     let runtime = tempfile::tempdir().unwrap();
@@ -74,15 +94,16 @@ fn sessions_share_one_library_that_outlives_them() {
     assert_eq!(inode(&first), inode(&second));
     drop((first, second));
     assert!(is_empty(&runtime.path().join("s")));
-    assert_eq!(fs::read_dir(runtime.path().join("lib")).unwrap().count(), 1);
+    // The program of the witness lies beside it.
+    assert_eq!(fs::read_dir(runtime.path().join("lib")).unwrap().count(), 2);
+    shared_library(runtime.path());
 }
 
 #[test]
 fn a_library_that_is_not_whole_is_replaced() {
     let runtime = tempfile::tempdir().unwrap();
     drop(Session::create(runtime.path(), "1", &plan()).unwrap());
-    let shared = fs::read_dir(runtime.path().join("lib")).unwrap();
-    let shared = shared.into_iter().next().unwrap().unwrap().path();
+    let shared = shared_library(runtime.path());
     fs::set_permissions(&shared, Permissions::from_mode(0o700)).unwrap();
     fs::write(&shared, "torn").unwrap();
     let session = Session::create(runtime.path(), "2", &plan()).unwrap();

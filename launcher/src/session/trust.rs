@@ -22,14 +22,9 @@ const STICKY: u32 = 0o1000;
 pub(super) fn check(directory: &Path) -> Result<(), SessionError> {
     check_loadable(directory)?;
     let trusted = [0, owner_of_everything(), geteuid().as_raw()];
-    for path in directory.ancestors() {
-        let metadata = fs::metadata(path).map_err(SessionError::io("inspect", path))?;
-        let sound = judge(metadata.uid(), metadata.mode(), &trusted);
-        sound.map_err(|reason| SessionError::Untrusted {
-            path: path.to_owned(),
-            reason,
-        })?;
-    }
+    directory
+        .ancestors()
+        .try_for_each(|path| check_alone(path, &trusted))?;
     let flags = statvfs(directory)
         .map_err(|errno| SessionError::io("inspect", directory)(errno.into()))?
         .flags();
@@ -37,6 +32,21 @@ pub(super) fn check(directory: &Path) -> Result<(), SessionError> {
         return Err(SessionError::NoExec(directory.to_owned()));
     }
     Ok(())
+}
+
+/// Checks a directory of this user's in one that is checked already.
+pub(super) fn check_below(directory: &Path) -> Result<(), SessionError> {
+    check_loadable(directory)?;
+    check_alone(directory, &[geteuid().as_raw()])
+}
+
+fn check_alone(path: &Path, trusted: &[u32]) -> Result<(), SessionError> {
+    let metadata = fs::metadata(path).map_err(SessionError::io("inspect", path))?;
+    let sound = judge(metadata.uid(), metadata.mode(), trusted);
+    sound.map_err(|reason| SessionError::Untrusted {
+        path: path.to_owned(),
+        reason,
+    })
 }
 
 /// The loader splits `LD_PRELOAD` at spaces and colons and expands `$ORIGIN` and the like in it.

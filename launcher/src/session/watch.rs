@@ -16,6 +16,7 @@ use crate::sys::futex;
 use crate::sys::shared_memory::SharedTable;
 
 /// A mapped table whose watchers can be told that the session is over.
+#[derive(Debug)]
 pub(super) struct WatchedTable {
     table: SharedTable,
     closed: AtomicBool,
@@ -43,6 +44,7 @@ impl WatchedTable {
 }
 
 /// Tells which ports the tree has bound, each once for every port that it was bound to.
+#[derive(Debug)]
 pub struct TableWatcher {
     table: Arc<WatchedTable>,
     told: Vec<Entry>,

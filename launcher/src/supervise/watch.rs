@@ -1,10 +1,11 @@
 //! The thin shell round the policy: waits for what happens, hands it over as events, and does what the policy says.
 //!
-//! Invariant: at rest it sleeps in one `poll` without a timeout; only a tree stop has deadlines.
+//! Invariant: at rest it sleeps in one `poll` without a timeout; only the first moment and a tree stop have deadlines.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -12,6 +13,7 @@ use nix::unistd::{Pid, getpgid, getpgrp, getsid};
 
 use super::policy::{Action, Event, Holders, Origin, Policy, Standing, Whom};
 use super::{ExitReason, Observer, SpawnError};
+use crate::sys::code;
 use crate::sys::inherited::inherited;
 use crate::sys::process::{self, Change, PidFd};
 use crate::sys::signal::{self, SignalFd, SignalSet, Taken};
@@ -20,6 +22,9 @@ use crate::sys::witness::Witness;
 
 /// How long a killed process may take to be gone, and its port free, before the launcher stops waiting for it.
 const KILL_TAKES: Duration = Duration::from_secs(1);
+
+/// A child that lives so long is taken for one that stays: no server ends, and no person reads, faster.
+const SETTLES: Duration = Duration::from_millis(10);
 
 /// A running child and all that is needed to stand in front of it.
 pub(super) struct Watch<'a> {
@@ -30,6 +35,8 @@ pub(super) struct Watch<'a> {
     /// Open until the child has executed its program.
     report: Option<ExecReport>,
     witness: Option<Witness>,
+    /// When the child will have been there for a moment.
+    settles: Option<Instant>,
     /// What the witness has seen and the launcher has not taken yet.
     witnessed: SignalSet,
     /// The descendants that the tree stop has signalled.
@@ -47,6 +54,7 @@ impl<'a> Watch<'a> {
     /// Forks. Fails if there are no descriptors or processes to be had; then nothing has happened yet.
     pub(super) fn start(
         image: &mut Image,
+        witness: Option<&Path>,
         grace: Duration,
         observer: &'a mut dyn Observer,
     ) -> io::Result<Self> {
@@ -54,12 +62,11 @@ impl<'a> Watch<'a> {
         // Orphans below us come to us, so that a tree stop finds them and init does not get them. Without it there is less to find.
         let _ = nix::sys::prctl::set_child_subreaper(true);
         // Before the child, which may be ready, and have told so, before the launcher runs again.
-        let witness = Witness::fork().ok();
+        let witness = Witness::start(witness).ok();
         let (child, report) = spawn::fork_exec(image, inherited()).inspect_err(|_| {
             // It would outlast the exec that follows.
             let _ = nix::sys::prctl::set_child_subreaper(false);
         })?;
-        observer.spawned(child);
         let standing = Standing {
             ignored: inherited().ignored,
             leads_session: getsid(None) == Ok(Pid::this()),
@@ -73,6 +80,7 @@ impl<'a> Watch<'a> {
             report: Some(report),
             witness,
             witnessed: SignalSet::EMPTY,
+            settles: Some(now() + SETTLES),
             signalled: BTreeSet::new(),
             queue: VecDeque::new(),
         })
@@ -89,17 +97,34 @@ impl<'a> Watch<'a> {
             while let Some(occurrence) = self.queue.pop_front() {
                 for action in self.policy.step(occurrence.event, now()) {
                     if let Action::Leave(reason) = action {
+                        self.finish();
                         return Ok(reason);
                     }
                     self.act(action, occurrence.taken.as_ref());
                 }
             }
+            self.settle();
         }
     }
 
-    /// Sleeps until a signal, the child's exec, or the policy's deadline.
+    /// The witness dies while the observer clears up; it is reaped with `self`.
+    fn finish(&mut self) {
+        // Whoever has ended is not left.
+        self.reap();
+        let leaves_children = match &self.witness {
+            Some(witness) => {
+                witness.kill();
+                process::has_children_besides(witness.pid)
+            }
+            None => process::has_children(),
+        };
+        self.observer.ended(leaves_children);
+    }
+
+    /// Sleeps until a signal, the child's exec, or a deadline.
     fn wait(&self) {
-        let timeout = match self.policy.deadline() {
+        let deadlines = self.policy.deadline().into_iter().chain(self.settles);
+        let timeout = match deadlines.min() {
             None => PollTimeout::NONE,
             // Rounded up, so that the deadline has passed when we wake.
             Some(deadline) => {
@@ -117,6 +142,15 @@ impl<'a> Watch<'a> {
             ready.is_ok(),
             "two open descriptors and no unblocked signal: {ready:?}"
         );
+    }
+
+    /// What a command that ends at once need not pay for.
+    fn settle(&mut self) {
+        if self.settles.is_some_and(|settles| now() >= settles) {
+            self.settles = None;
+            self.observer.settled();
+            code::let_go();
+        }
     }
 
     /// Queues what has happened. Returns the reason if the command could not be executed.
@@ -168,7 +202,11 @@ impl<'a> Watch<'a> {
                 match change {
                     Change::Stopped(_) => witness.wake(),
                     Change::Continued => {}
-                    Change::Exited(_) | Change::Killed(_) => self.witness = None,
+                    Change::Exited(_) | Change::Killed(_) => {
+                        if let Some(witness) = self.witness.take() {
+                            witness.bury();
+                        }
+                    }
                 }
                 continue;
             }

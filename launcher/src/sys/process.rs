@@ -11,6 +11,7 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{Pid, getsid};
 
 use super::signal::{self, Disposition, SignalSet};
@@ -38,6 +39,19 @@ pub(crate) fn next_change() -> Option<(Pid, Change)> {
 /// Waits for the end of a child that is about to exit.
 pub(crate) fn reap(child: Pid) {
     let _ = nix::sys::wait::waitpid(child, None);
+}
+
+/// Whether there are children; those that have ended are reaped. Orphans of the run are our children, since we are their subreaper.
+pub(crate) fn has_children() -> bool {
+    while next_change().is_some() {}
+    nix::sys::wait::waitpid(None, Some(WaitPidFlag::WNOHANG)) != Err(Errno::ECHILD)
+}
+
+/// Whether there are children other than this one, which is not reaped. The others that have ended must have been.
+pub(crate) fn has_children_besides(one: Pid) -> bool {
+    let children = children_of(Pid::this());
+    // Without the one the kernel does not tell of children at all (it has no `CONFIG_PROC_CHILDREN`).
+    !children.contains(&one) || children.len() > 1
 }
 
 fn change(status: i32) -> Change {
@@ -249,6 +263,16 @@ mod tests {
         );
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_child_that_is_left_is_seen() {
+        use std::process::{Command, Stdio};
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        assert!(children_of(Pid::this()).contains(&pid));
+        drop(child.stdin.take());
+        drop(child.wait());
     }
 
     #[test]

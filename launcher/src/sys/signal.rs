@@ -50,10 +50,6 @@ impl SignalSet {
         Self(bits)
     }
 
-    pub(crate) const fn bits(self) -> u64 {
-        self.0
-    }
-
     #[must_use]
     pub(crate) const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

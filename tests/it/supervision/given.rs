@@ -1,7 +1,7 @@
 //! What the command is given: signal dispositions and mask, descriptors, limits.
 
 use super::process::{Outcome, outcome};
-use super::{Front, compare, file};
+use super::{Front, Fronts, Kind, file};
 
 /// Puts a process into a state that only a parent can give, then becomes the command.
 const GIVE: &str = r"
@@ -30,7 +30,7 @@ os.execvp(sys.argv[2], sys.argv[2:])
 
 fn given(state: &str, front: &Front, command: &[&str]) -> Outcome {
     outcome(
-        &front.command(&["python3", "-S", "-E", "-c", GIVE, state], command),
+        front.command(&["python3", "-S", "-E", "-c", GIVE, state], command),
         b"",
     )
 }
@@ -74,7 +74,8 @@ fn set_line(name: &str, signals: &[i32]) -> String {
 
 #[test]
 fn the_default_dispositions_are_given_on() {
-    compare("nothing ignored, SIGPIPE neither", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("nothing ignored, SIGPIPE neither", |front| {
         let state = signal_state("", front);
         assert!(state.contains(&set_line("SigIgn", &[])), "{state}");
         state
@@ -83,6 +84,7 @@ fn the_default_dispositions_are_given_on() {
 
 #[test]
 fn ignored_signals_stay_ignored() {
+    let fronts = Fronts::new();
     for signal in [
         libc::SIGINT,
         libc::SIGQUIT,
@@ -92,7 +94,7 @@ fn ignored_signals_stay_ignored() {
         libc::SIGTSTP,
         44,
     ] {
-        compare(&format!("signal {signal} ignored"), |front| {
+        fronts.compare(&format!("signal {signal} ignored"), |front| {
             let state = signal_state(&format!("ignore={signal}"), front);
             assert!(state.contains(&set_line("SigIgn", &[signal])), "{state}");
             state
@@ -102,7 +104,8 @@ fn ignored_signals_stay_ignored() {
 
 #[test]
 fn the_signal_mask_is_given_on() {
-    compare("blocked signals", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("blocked signals", |front| {
         let state = signal_state("block=2 block=10 block=15 block=32 block=64", front);
         // 32 is glibc's own and no program can block it by glibc's calls.
         assert!(
@@ -115,19 +118,21 @@ fn the_signal_mask_is_given_on() {
 
 #[test]
 fn an_ignored_sigchld_does_not_hide_the_exit_code() {
-    compare("exit code", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("exit code", |front| {
         given("ignore=17", front, &["sh", "-c", "exit 9"])
     });
-    compare("signal", |front| {
+    fronts.compare("signal", |front| {
         given("ignore=17", front, &["sh", "-c", "kill -9 $$"])
     });
 }
 
 #[test]
 fn the_child_dies_of_a_broken_pipe_only_where_it_would() {
+    let fronts = Fronts::new();
     // `yes` into a closed pipe: death by SIGPIPE, or an error message if that is ignored.
     for (state, message) in [("", false), ("ignore=13", true)] {
-        compare(state, |front| {
+        fronts.compare(state, |front| {
             let outcome = given(
                 state,
                 front,
@@ -141,6 +146,7 @@ fn the_child_dies_of_a_broken_pipe_only_where_it_would() {
 
 #[test]
 fn closed_standard_descriptors_stay_closed() {
+    let fronts = Fronts::new();
     for state in [
         "close=0",
         "close=1",
@@ -149,7 +155,7 @@ fn closed_standard_descriptors_stay_closed() {
         "close=1 close=2",
         "close=0 close=1 close=2",
     ] {
-        compare(state, |front| {
+        fronts.compare(state, |front| {
             let dir = tempfile::tempdir().unwrap();
             let list = file(&dir, "list");
             // `find` opens the list before the directory, so both take the lowest free numbers, which shows what was free.
@@ -175,7 +181,8 @@ fn closed_standard_descriptors_stay_closed() {
 
 #[test]
 fn other_descriptors_are_inherited_and_none_is_added() {
-    compare("descriptors", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("descriptors", |front| {
         let outcome = given("open=7 open=250", front, &["ls", "/proc/self/fd"]);
         assert!(
             outcome.stdout.contains("\n250\n") && outcome.stdout.ends_with("\n7\n"),
@@ -187,7 +194,8 @@ fn other_descriptors_are_inherited_and_none_is_added() {
 
 #[test]
 fn limits_umask_and_niceness_are_untouched() {
-    compare("state", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("state", |front| {
         given(
             "umask=63 nice=3 files=777",
             front,
@@ -197,14 +205,61 @@ fn limits_umask_and_niceness_are_untouched() {
 }
 
 #[test]
+fn what_is_preloaded_already_stays() {
+    let fronts = Fronts::new();
+    let mine = ["env", "LD_PRELOAD=libm.so.6", "NODE_OPTIONS=--title=mine"];
+    let show = ["sh", "-c", "echo \"$NODE_OPTIONS $LD_PRELOAD\""];
+    for front in fronts.wrapped() {
+        let shown = outcome(front.command(&mine, &show), b"").stdout;
+        let ours = shown.strip_prefix("--title=mine libm.so.6:");
+        assert!(
+            ours.is_some_and(|ours| ours.ends_with("/styxy.so\n")),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn a_command_runs_in_a_directory_that_is_gone() {
+    let fronts = Fronts::new();
+    let leave = "mkdir gone && cd gone && rmdir ../gone && exec \"$@\"";
+    fronts.compare("nowhere", |front| {
+        let before = ["sh", "-c", leave, "sh"];
+        let outcome = outcome(
+            front.command(&before, &["sh", "-c", "echo here; exit 3"]),
+            b"",
+        );
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(3), "here\n"));
+        outcome
+    });
+}
+
+#[test]
+fn the_fronts_are_what_they_are_called() {
+    let fronts = Fronts::new();
+    let show = [
+        "sh",
+        "-c",
+        "echo ${STYXY_LEASE:+lease} ${LD_PRELOAD:+library}",
+    ];
+    let shown = |kind| outcome(fronts.front(kind).command(&[], &show), b"").stdout;
+    assert_eq!(shown(Kind::Alone), "lease library\n");
+    assert!(fronts.sandbox.daemons().is_empty());
+    assert_eq!(shown(Kind::Managed), "lease library\n");
+    assert_eq!(fronts.sandbox.daemons().len(), 1);
+    assert_eq!(shown(Kind::Bare), "\n");
+}
+
+#[test]
 fn a_command_runs_without_a_descriptor_to_spare() {
-    compare("five descriptors", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("five descriptors", |front| {
         given("files=5", front, &["echo", "hello"])
     });
-    compare("four descriptors", |front| {
+    fronts.compare("four descriptors", |front| {
         given("files=4", front, &["sh", "-c", "exit 3"])
     });
-    compare("sixty-four descriptors", |front| {
+    fronts.compare("sixty-four descriptors", |front| {
         given("files=64", front, &["sh", "-c", "exit 3"])
     });
 }

@@ -1,6 +1,5 @@
 //! Running commands in tests: output read with a deadline, processes ended by pid.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,9 +29,8 @@ pub(super) struct Outcome {
 }
 
 /// Runs a command to its end.
-pub(super) fn outcome(command: &[OsString], stdin: &[u8]) -> Outcome {
-    let mut child = Command::new(&command[0])
-        .args(&command[1..])
+pub(super) fn outcome(mut command: Command, stdin: &[u8]) -> Outcome {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -61,9 +59,8 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts it in a process group of its own.
-    pub(super) fn start(command: &[OsString]) -> Self {
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -145,7 +142,7 @@ impl Ready {
 
     /// The process that the user sees as the command: the wrapper if there is one.
     pub(super) fn job(self, front: &super::Front) -> Pid {
-        if front.wraps { self.parent } else { self.pid }
+        if front.wraps() { self.parent } else { self.pid }
     }
 }
 
@@ -240,6 +237,14 @@ pub(super) fn log_before(log: &Path, last: &str) -> Vec<String> {
 pub(super) fn state(pid: Pid) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
+}
+
+/// The children of a process's main thread.
+pub(super) fn children(parent: Pid) -> Vec<Pid> {
+    let list = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
+    list.split_ascii_whitespace()
+        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
+        .collect()
 }
 
 /// Waits until a process is gone or a zombie that nobody reaps.

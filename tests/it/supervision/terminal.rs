@@ -2,6 +2,7 @@
 //!
 //! The transcript of the terminal is compared as well, so what the shell says about its jobs has to be the same.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,31 +18,32 @@ use nix::unistd::Pid;
 use super::process::{
     END, FENCE, Lines, Ready, eventually, gone, log_before, send, state, wait_with_deadline,
 };
-use super::{Front, PROBE, compare};
+use super::{Front, Fronts, PROBE};
 
-const CTRL_C: &str = "\x03";
-const CTRL_Z: &str = "\x1a";
+pub(super) const CTRL_C: &str = "\x03";
+pub(super) const CTRL_Z: &str = "\x1a";
 const CTRL_BACKSLASH: &str = "\x1c";
 
+/// Before a command that is to lead the session of its terminal.
+const OWN_SESSION: [&str; 2] = ["setsid", "--ctty"];
+
 /// A terminal, and the leader of its session.
-struct Terminal {
-    leader: Leader,
-    keyboard: File,
-    screen: Lines,
+pub(super) struct Terminal {
+    pub(super) leader: Leader,
+    pub(super) keyboard: File,
+    pub(super) screen: Lines,
     /// Keeps the terminal alive and is its handle for `stty`.
-    line: OwnedFd,
+    pub(super) line: OwnedFd,
 }
 
 impl Terminal {
-    /// Starts a command as the leader of the terminal's session.
-    fn start(argv: &[std::ffi::OsString]) -> Self {
+    /// Starts a command that takes the terminal for its session's (`setsid --ctty`).
+    pub(super) fn start(mut command: Command) -> Self {
         let (master, slave) = pty();
         // Before there is a shell, which keeps the settings that it finds.
         stty(&slave, &["-echo", "rows", "24", "cols", "80"]);
         let line = || Stdio::from(slave.try_clone().expect("a descriptor can be had"));
-        let leader = Command::new("setsid")
-            .arg("--ctty")
-            .args(argv)
+        let leader = command
             .env("PS1", "")
             .stdin(line())
             .stdout(line())
@@ -59,11 +61,12 @@ impl Terminal {
     }
 
     /// Starts bash, in which `run ...` is the command with the front before it.
-    fn shell(front: &Front) -> Self {
-        let mut terminal =
-            Self::start(&["bash", "--norc", "--noprofile", "--noediting", "-i"].map(Into::into));
+    pub(super) fn shell(front: &Front) -> Self {
+        let bash = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
+        let words = OWN_SESSION.iter().chain(&bash).map(OsString::from);
+        let mut terminal = Self::start(front.around(words));
         let front: Vec<String> = front
-            .argv
+            .argv()
             .iter()
             .map(|word| format!("'{}'", word.display()))
             .collect();
@@ -73,19 +76,19 @@ impl Terminal {
         terminal
     }
 
-    fn type_in(&mut self, keys: &str) {
+    pub(super) fn type_in(&mut self, keys: &str) {
         self.keyboard
             .write_all(keys.as_bytes())
             .expect("the terminal takes keys");
     }
 
-    fn ready(&mut self) -> Ready {
+    pub(super) fn ready(&mut self) -> Ready {
         self.screen.until("ready ");
         Ready::parse(&format!("ready {}", self.screen.line()))
     }
 
     /// Asks the shell for the status of the last command; the text up to it is what was on the screen.
-    fn status(&mut self) -> (String, String) {
+    pub(super) fn status(&mut self) -> (String, String) {
         self.type_in("echo status''=$?\n");
         (self.screen.until("status="), self.screen.line())
     }
@@ -125,7 +128,7 @@ fn pty() -> (OwnedFd, OwnedFd) {
 }
 
 /// Ended with the test.
-struct Leader(Child);
+pub(super) struct Leader(pub(super) Child);
 
 impl Drop for Leader {
     fn drop(&mut self) {
@@ -135,14 +138,15 @@ impl Drop for Leader {
 }
 
 /// What the probe has said on the screen, up to the fence.
-fn seen(terminal: &mut Terminal, job: Pid) -> String {
+pub(super) fn seen(terminal: &mut Terminal, job: Pid) -> String {
     send(job, FENCE);
     terminal.screen.until("got 64")
 }
 
 #[test]
 fn ctrl_c_reaches_the_child_once_and_again() {
-    compare("^C ^C", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("^C ^C", |front| {
         let mut terminal = Terminal::shell(front);
         terminal.type_in("\"${front[@]}\" $probe\n");
         let job = terminal.ready().job(front);
@@ -159,8 +163,9 @@ fn ctrl_c_reaches_the_child_once_and_again() {
 
 #[test]
 fn a_key_that_ends_the_child_ends_the_command() {
+    let fronts = Fronts::new();
     for (key, signal) in [(CTRL_C, 2), (CTRL_BACKSLASH, 3)] {
-        compare(&format!("signal {signal}"), |front| {
+        fronts.compare(&format!("signal {signal}"), |front| {
             let mut terminal = Terminal::shell(front);
             terminal.type_in(&format!("\"${{front[@]}}\" $probe --default={signal}\n"));
             terminal.ready();
@@ -174,7 +179,8 @@ fn a_key_that_ends_the_child_ends_the_command() {
 
 #[test]
 fn ctrl_c_ends_a_loop_of_the_shell() {
-    compare("loop", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("loop", |front| {
         let mut terminal = Terminal::shell(front);
         terminal.type_in("for i in 1 2 3; do \"${front[@]}\" $probe --default=2; done\n");
         terminal.ready();
@@ -185,7 +191,8 @@ fn ctrl_c_ends_a_loop_of_the_shell() {
 
 #[test]
 fn ctrl_z_stops_the_job_and_fg_takes_it_back() {
-    compare("^Z fg", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("^Z fg", |front| {
         let mut terminal = Terminal::shell(front);
         terminal.type_in("\"${front[@]}\" $probe --default=20 --stdin\n");
         let ready = terminal.ready();
@@ -216,7 +223,8 @@ fn ctrl_z_stops_the_job_and_fg_takes_it_back() {
 
 #[test]
 fn a_stopped_job_can_go_on_in_the_background_and_be_ended() {
-    compare("^Z bg kill", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("^Z bg kill", |front| {
         let mut terminal = Terminal::shell(front);
         terminal.type_in("\"${front[@]}\" $probe --default=15,20\n");
         let ready = terminal.ready();
@@ -233,7 +241,8 @@ fn a_stopped_job_can_go_on_in_the_background_and_be_ended() {
 
 #[test]
 fn a_job_in_the_background_that_reads_is_stopped() {
-    compare("SIGTTIN", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("SIGTTIN", |front| {
         let mut terminal = Terminal::shell(front);
         terminal.type_in("\"${front[@]}\" cat &\n");
         // bash tells by itself only before it prompts.
@@ -254,7 +263,8 @@ fn a_job_in_the_background_that_reads_is_stopped() {
 
 #[test]
 fn a_new_window_size_is_told_once() {
-    compare("SIGWINCH", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("SIGWINCH", |front| {
         let mut terminal = Terminal::shell(front);
         terminal.type_in("\"${front[@]}\" $probe\n");
         let job = terminal.ready().job(front);
@@ -268,7 +278,8 @@ fn a_new_window_size_is_told_once() {
 
 #[test]
 fn a_hang_up_ends_the_shell_and_reaches_its_job() {
-    compare("SIGHUP by way of bash", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("SIGHUP by way of bash", |front| {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let mut terminal = Terminal::shell(front);
@@ -292,11 +303,12 @@ fn a_hang_up_ends_the_shell_and_reaches_its_job() {
 
 #[test]
 fn a_hang_up_of_the_session_leader_reaches_the_child() {
-    compare("SIGHUP to the leader", |front| {
+    let fronts = Fronts::new();
+    fronts.compare("SIGHUP to the leader", |front| {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let log_option = format!("--log={}", log.display());
-        let terminal = Terminal::start(&front.command(&[], &[PROBE, &log_option]));
+        let terminal = Terminal::start(front.command(&OWN_SESSION, &[PROBE, &log_option]));
         let ready = ready_in(&log);
         let mut leader = hang_up(terminal);
         // The last copy of the master may be in a process that another test is just starting.
@@ -315,11 +327,11 @@ fn a_hang_up_of_the_session_leader_reaches_the_child() {
 }
 
 /// Closes the terminal under its programs. The leader is handed out, to be waited for.
-fn hang_up(terminal: Terminal) -> Leader {
+pub(super) fn hang_up(terminal: Terminal) -> Leader {
     terminal.leader
 }
 
-fn ready_in(log: &Path) -> Ready {
+pub(super) fn ready_in(log: &Path) -> Ready {
     let text = eventually("ready", || {
         std::fs::read_to_string(log)
             .ok()

@@ -1,8 +1,8 @@
 //! Tells which signals it gets, in order and one line each; the child in the tests of supervision.
 //!
-//! `signal-probe [--default=N,N...] [--log=FILE] [--listen=FILE] [--stdin]`: prints `ready PID PPID`, then `got N`. Ends with 0 on signal 63.
-//! Signals of `--default` keep their default action. `--log` takes the lines instead of stdout. `--listen` opens a port on 127.0.0.1 and
-//! writes its number to the file. `--stdin` also prints `read LINE` for each line of stdin.
+//! `signal-probe [--default=N,N...] [--log=FILE] [--listen] [--stdin]`: prints `ready PID PPID`, then `got N`. Ends with 0 on signal 63.
+//! Signals of `--default` keep their default action. `--log` takes the lines instead of stdout. `--listen` opens the port that
+//! the variable `PORT` names on 127.0.0.1, before `ready`. `--stdin` also prints `read LINE` for each line of stdin.
 //!
 //! Invariant: every signal is blocked before `ready` and read as data, so nothing that comes later is lost.
 
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
     signals.thread_set_mask()?;
     let taken = SignalFd::new(&signals)?;
 
-    let listener = option("--listen=").map(listen).transpose()?;
+    let listener = option("--listen").map(|_| listen()).transpose()?;
     let out: Mutex<Box<dyn Write + Send>> = Mutex::new(match option("--log=") {
         Some(file) => Box::new(File::options().create(true).append(true).open(file)?),
         None => Box::new(io::stdout()),
@@ -83,11 +83,14 @@ fn leave() -> ! {
     std::process::exit(0)
 }
 
-fn listen(file: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    // Written whole or not at all: whoever waits for the file reads it the moment it is there.
-    let unfinished = format!("{file}.new");
-    std::fs::write(&unfinished, listener.local_addr()?.port().to_string())?;
-    std::fs::rename(unfinished, file)?;
-    Ok(listener)
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server reads its port from the environment"
+)]
+fn listen() -> io::Result<TcpListener> {
+    let port = std::env::var("PORT").ok();
+    let port: u16 = port
+        .and_then(|port| port.parse().ok())
+        .ok_or_else(|| io::Error::other("no PORT"))?;
+    TcpListener::bind(("127.0.0.1", port))
 }
