@@ -301,7 +301,7 @@ fn allocate(
                     ended.and_then(|()| background::start(context, places, StartedBy::Run));
                 // Whoever serves now knows it: it is in the journal.
                 if let Some(id) = lease {
-                    drop(client.release(&id));
+                    drop(client.release(&id).and_then(Asked::answer));
                 }
                 started?;
                 continue;

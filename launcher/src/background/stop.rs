@@ -43,7 +43,9 @@ pub(crate) enum StopError {
 
 /// Asks the daemon to end and waits until it has, for at most `patience`.
 pub(crate) fn stop(client: &Client, patience: Duration) -> Result<Stopped, StopError> {
-    let Some(pid) = client.daemon_pid() else {
+    // Whatever this process listens on is no daemon.
+    let is_another = |pid: &u32| Pid::from_raw(pid.cast_signed()) != Pid::this();
+    let Some(pid) = client.daemon_pid().filter(is_another) else {
         return if client.is_reachable() {
             Err(StopError::Elsewhere)
         } else {
