@@ -84,7 +84,7 @@ pub(crate) fn start(context: &Context, places: &Places, by: StartedBy) -> Result
     let failure = failure_file(places);
     let has_just_failed = || match by {
         StartedBy::Run => has_just_failed(&failure),
-        StartedBy::User(_) => Ok(()),
+        StartedBy::User { .. } => Ok(()),
     };
     has_just_failed()?;
     let deadline = now() + PATIENCE;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use styxy_daemon::{BrokenConfig, Classify, Config, DaemonError, Ended, LogTarget, Paths};
+use styxy_protocol::Port;
 use styxy_protocol::api::{self, StatusResponse};
 use styxy_recipes::{Catalog, service_type_of_process};
 
@@ -37,7 +38,7 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
             serve_in_background(context, &places, args)
         }
         DaemonCommand::Start(args) if args.detach => {
-            start_detached(context, &places, args.idle_exit)
+            start_detached(context, &places, args.idle_exit, args.port)
         }
         DaemonCommand::Start(args) => serve_here(context, &places, args),
         DaemonCommand::Stop => stop(context, &places),
@@ -48,7 +49,7 @@ pub(crate) fn daemon(context: &Context, command: &DaemonCommand) -> ExitCode {
 
 fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> ExitCode {
     output::print("Starting Styxy daemon...\n");
-    let socket = places.socket();
+    let (socket, port) = (places.socket(), args.port);
     let mut config = config(
         context,
         places,
@@ -56,11 +57,12 @@ fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> Exi
         LogTarget::Stderr,
         Box::new(move || {
             output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
+            print_address(port);
         }),
     );
     config.broken_config = BrokenConfig::Refuse;
     match styxy_daemon::run(config) {
-        Ok(Ended::LostTheRace) => already_running(context, places),
+        Ok(Ended::LostTheRace) => already_running(context, places, args.port),
         Ok(Ended::Stopped | Ended::Idle | Ended::Displaced) => ExitCode::SUCCESS,
         Err(DaemonError::Config(error)) => super::broken_configuration(&error),
         Err(error) => super::failed(&with_causes(&error)),
@@ -120,7 +122,8 @@ fn classify(recipes: PathBuf) -> Classify {
     })
 }
 
-fn already_running(context: &Context, places: &Places) -> ExitCode {
+/// What there is to say where a daemon serves already. A port that was asked for is opened by that one.
+fn already_running(context: &Context, places: &Places, port: Option<Port>) -> ExitCode {
     match standing(&places.socket()) {
         Ok(daemon) => output::print(&format!(
             "Styxy daemon is already running (PID: {})\n{}",
@@ -129,25 +132,43 @@ fn already_running(context: &Context, places: &Places) -> ExitCode {
         )),
         Err(_) => output::print("Styxy daemon is already running\n"),
     }
-    ExitCode::SUCCESS
+    open_port(context, places, port)
 }
 
-fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) -> ExitCode {
+/// Makes the running daemon serve on this port, if one was asked for and it does not do so yet.
+fn open_port(context: &Context, places: &Places, port: Option<Port>) -> ExitCode {
+    let Some(port) = port else {
+        return ExitCode::SUCCESS;
+    };
+    match Client::new(places.socket(), context.build).listen(port) {
+        Ok(_) => {
+            print_address(Some(port));
+            ExitCode::SUCCESS
+        }
+        Err(error) => super::failed(&error),
+    }
+}
+
+fn print_address(port: Option<Port>) {
+    if let Some(port) = port {
+        output::print(&format!("Styxy daemon serves http://127.0.0.1:{port}\n"));
+    }
+}
+
+fn start_detached(
+    context: &Context,
+    places: &Places,
+    idle_exit: Option<u64>,
+    port: Option<Port>,
+) -> ExitCode {
     if Client::new(places.socket(), context.build).is_reachable() {
-        return already_running(context, places);
+        return already_running(context, places, port);
     }
     // Whoever starts it by name is there to read what is wrong; whoever runs a command shall have a port.
     if let Err(error) = styxy_daemon::config::load(&places.home) {
         return super::broken_configuration(&error);
     }
-    if let Err(error) = background::start(
-        context,
-        places,
-        StartedBy::User {
-            idle_exit,
-            port: None,
-        },
-    ) {
+    if let Err(error) = background::start(context, places, StartedBy::User { idle_exit, port }) {
         return super::failed(&error);
     }
     match standing(&places.socket()) {
@@ -156,7 +177,8 @@ fn start_detached(context: &Context, places: &Places, idle_exit: Option<u64>) ->
                 "Daemon started in background (PID: {})\n",
                 daemon.pid
             ));
-            ExitCode::SUCCESS
+            // It may have been somebody else who started it in this moment.
+            open_port(context, places, port)
         }
         Err(error) => super::failed(&error),
     }
@@ -182,7 +204,7 @@ fn restart(context: &Context, places: &Places) -> ExitCode {
     if let Err(error) = background::stop::stop(&client, STOP_PATIENCE) {
         return super::failed(&error);
     }
-    start_detached(context, places, None)
+    start_detached(context, places, None, None)
 }
 
 fn status(context: &Context, places: &Places, args: &DaemonStatusArgs) -> ExitCode {
