@@ -8,43 +8,38 @@ mod afterlife;
 mod configuration;
 mod core;
 mod instances;
+mod leases;
 mod monitor;
 mod observation;
 mod recovery;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use styxy_protocol::api::{
-    AllocateRequest, Allocation, Conflict, Holder, ListenerReport, NewRange, RecoveryStep,
-};
-use styxy_protocol::{Port, ServiceType};
+use styxy_protocol::Port;
+use styxy_protocol::api::{Allocation, RecoveryStep};
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use self::core::Core;
 use crate::Classify;
-use crate::allocator::{
-    Allocator, Applicant, Grant, Hold, LeaseId, LeaseName, OwnerKind, Record, Refusal, Release,
-    ReportRefusal,
-};
+use crate::allocator::{Allocator, Hold, LeaseId, Record};
 use crate::audit::Audit;
 use crate::census::{Census, Depth, Walker};
 use crate::journal::{Entry, Loaded};
 use crate::kernel::{self, Pidfd};
 use crate::metrics::Metrics;
 use crate::observation::Sight;
-use crate::owner::{self, OwnerRefusal, Peer};
-use crate::ranges::NoRange;
 use crate::settings::Settings;
 use crate::timers;
 use crate::tree;
 
 pub(crate) use configuration::{Configuration, NotSwitched, NotUndone};
 pub(crate) use instances::Registration;
+pub(crate) use leases::{Granted, NoLease, Released};
 
 /// The one of a runtime directory.
 #[derive(Debug)]
@@ -68,49 +63,6 @@ pub(crate) struct Authority {
     use_count_tx: watch::Sender<usize>,
     /// What was found and mended at the start.
     recovery: Vec<RecoveryStep>,
-}
-
-/// Why there is no lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoLease {
-    /// The named process cannot have one.
-    Owner(OwnerRefusal),
-    /// There is no port for it.
-    Refused(Refusal),
-    /// There is no such type, and it gets no range.
-    NoRange {
-        /// Name of the type.
-        service_type: ServiceType,
-        /// Why it gets none.
-        reason: NoRange,
-        /// The types that there are.
-        known: Vec<ServiceType>,
-    },
-    /// The system gives no randomness for a name.
-    NoRandomness,
-    /// The daemon is about to end.
-    Closed,
-}
-
-/// A lease, and whether its client has to send heartbeats.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Granted {
-    /// What was given.
-    pub(crate) grant: Grant,
-    /// The owner exists but cannot be watched.
-    pub(crate) needs_heartbeats: bool,
-    /// The range that the type was given for this request.
-    pub(crate) new_range: Option<NewRange>,
-}
-
-/// What became of a released lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Released {
-    /// It has ended.
-    Now(Port),
-    /// It ends when nothing listens any more.
-    Later(Port),
 }
 
 /// How the daemon is.
@@ -147,6 +99,7 @@ impl Authority {
         let boot = kernel::boot_id();
         let seed = random_bits().map_or(0, |bits| (bits & 0xffff) as u16);
         let types = configuration.settings().types;
+        metrics.know(&types);
         let allocator = Allocator::new(types, kernel::ephemeral_range(), seed);
         let (core, recovery) = Core::recover(loaded, allocator, configuration, &boot);
         let uses = core.uses();
@@ -166,123 +119,6 @@ impl Authority {
             use_count_tx: watch::Sender::new(uses),
             recovery,
         })
-    }
-
-    /// Chooses a port and leases it.
-    pub(crate) async fn allocate(
-        self: &Arc<Self>,
-        request: &AllocateRequest,
-        peer: Peer,
-        user_agent: Option<String>,
-    ) -> Result<Granted, NoLease> {
-        let (owner, pidfd) = owner::identify(request.pid, peer).map_err(NoLease::Owner)?;
-        let id = new_id()?;
-        let client = owner::client(request.instance_id.as_deref(), owner, peer);
-        let decided = self.decide(
-            request,
-            &Applicant {
-                id,
-                owner,
-                client,
-                user_agent,
-                max_leases: self.settings().leases_per_owner,
-                boot: &self.boot,
-                now: kernel::boot_time(),
-                wall: kernel::wall_clock(),
-                is_free: &|port| self.is_free(port, &request.service_type),
-            },
-        );
-        match decided {
-            Ok((mut grant, new_range)) => {
-                if grant.id == Some(id) {
-                    self.metrics.allocated(&request.service_type);
-                }
-                if let (Some(pidfd), true) = (pidfd, grant.id == Some(id)) {
-                    self.watch(id, pidfd);
-                }
-                if let Some(conflict) = &mut grant.conflict {
-                    name_holder(conflict).await;
-                }
-                info!(%id, port = %grant.port, existing = grant.existing.is_some(), "allocated");
-                Ok(Granted {
-                    needs_heartbeats: matches!(owner, OwnerKind::Unwatched(_)),
-                    grant,
-                    new_range,
-                })
-            }
-            Err(NoLease::Refused(Refusal::Taken(mut conflict))) => {
-                name_holder(&mut conflict).await;
-                Err(NoLease::Refused(Refusal::Taken(conflict)))
-            }
-            Err(refusal) => Err(refusal),
-        }
-    }
-
-    /// Ends a lease on its client's word. `None` if there is none.
-    pub(crate) fn release(self: &Arc<Self>, name: LeaseName) -> Option<Released> {
-        let is_listening = listening_view();
-        let mut core = self.lock();
-        let lease = core.allocator.find(name)?;
-        let (id, port) = (lease.id, lease.port);
-        let release = core.allocator.release(id, &is_listening)?;
-        if let Some(watch) = core.watches.remove(&id) {
-            watch.abort();
-        }
-        let released = match release {
-            Release::Ends(record) => {
-                self.end(&mut core, id, record);
-                Released::Now(port)
-            }
-            Release::Detaches(record) => {
-                self.commit(&mut core, &[record]);
-                tokio::spawn(Arc::clone(self).bury(id));
-                Released::Later(port)
-            }
-            Release::IsDetached => Released::Later(port),
-        };
-        drop(core);
-        info!(%id, ?released, "released");
-        Some(released)
-    }
-
-    /// Renews a lease; its time to live from now. `None` if there is none that could be renewed.
-    pub(crate) fn renew(&self, id: LeaseId) -> Option<Duration> {
-        let mut core = self.lock();
-        let (ttl, record) = core.allocator.renew(id, kernel::boot_time())?;
-        self.commit(&mut core, record.as_slice());
-        core.monitor.forgive(id);
-        Some(ttl)
-    }
-
-    /// Records a listener of a lease's tree; the lease's main port. `None` if there is no such lease.
-    pub(crate) fn report(
-        &self,
-        id: LeaseId,
-        report: ListenerReport,
-    ) -> Option<Result<Port, (ReportRefusal, Option<Holder>)>> {
-        let mut core = self.lock();
-        let port = core.allocator.lease(id)?.port;
-        match core.allocator.report(id, report)? {
-            Ok(record) => {
-                self.commit(&mut core, record.as_slice());
-                Some(Ok(port))
-            }
-            Err(refusal) => {
-                let ReportRefusal::Taken(other) = refusal else {
-                    return Some(Err((refusal, None)));
-                };
-                let holder = core.allocator.lease(other).map(crate::allocator::holder);
-                Some(Err((refusal, holder)))
-            }
-        }
-    }
-
-    /// Whose lease this port belongs to.
-    pub(crate) fn leaseholder(&self, port: Port) -> Option<Holder> {
-        let core = self.lock();
-        let mut leases = core.allocator.leases();
-        let lease = leases.find(|lease| lease.ports().any(|it| it == port))?;
-        Some(crate::allocator::holder(lease))
     }
 
     /// Every lease and what of it listens now.
@@ -332,34 +168,16 @@ impl Authority {
         self.lock().journal.sync();
     }
 
-    fn decide(
-        &self,
-        request: &AllocateRequest,
-        applicant: &Applicant<'_>,
-    ) -> Result<(Grant, Option<NewRange>), NoLease> {
-        let mut core = self.lock();
-        if core.is_closed {
-            return Err(NoLease::Closed);
-        }
-        let decided = match core.allocator.allocate(request, applicant) {
-            Err(Refusal::UnknownType(_)) => self.allocate_unknown(&mut core, request, applicant)?,
-            decided => (decided.map_err(NoLease::Refused)?, None),
-        };
-        self.commit(&mut core, &decided.0.records);
-        Ok(decided)
-    }
-
-    /// Asks the kernel about a port that no lease has.
-    fn is_free(&self, port: Port, service_type: &ServiceType) -> bool {
+    /// Asks the kernel about a port on somebody's behalf, and counts that.
+    fn probe(&self, port: Port) -> io::Result<bool> {
         let start = kernel::boot_time();
-        let is_free = kernel::port_is_free(port);
+        let answer = kernel::probe(port);
         let duration = kernel::boot_time().saturating_sub(start);
         self.metrics.port_check_duration.observe(duration);
-        self.metrics.port_checked(is_free);
-        if !is_free {
-            self.metrics.conflict(service_type);
+        if let Ok(is_free) = answer {
+            self.metrics.port_checked(is_free);
         }
-        is_free
+        answer
     }
 
     /// Ends this lease when its owner does.
@@ -429,18 +247,6 @@ impl Authority {
     }
 }
 
-/// Adds pid and command of a foreign process to a conflict with it.
-async fn name_holder(conflict: &mut Conflict) {
-    let port = conflict.port;
-    if let Holder::Process { pid, command } = &mut conflict.holder {
-        let found = spawn_blocking(move || tree::foreign_holder(port)).await;
-        if let Ok(Some((found_pid, found_command))) = found {
-            *pid = Some(found_pid);
-            *command = found_command;
-        }
-    }
-}
-
 /// Whether something listens on a port, for many ports at one point in time. Where the kernel has no list,
 /// a port that cannot be bound counts.
 fn listening_view() -> impl Fn(Port) -> bool {
@@ -456,7 +262,7 @@ fn listening_view() -> impl Fn(Port) -> bool {
 
 /// The ports that processes of our own user listen on. A port that another user's process listens on is not what
 /// the lease was made for.
-fn own_listeners() -> std::io::Result<BTreeSet<Port>> {
+fn own_listeners() -> io::Result<BTreeSet<Port>> {
     let uid = nix::unistd::geteuid().as_raw();
     let sockets = kernel::listening()?;
     let own = sockets.iter().filter(|socket| socket.uid == uid);

@@ -9,13 +9,13 @@
 //! | `allocation_errors_total` | requests for a port that got none |
 //! | `port_conflicts_detected_total{service_type}` | candidates that no lease has and that the kernel refused |
 //! | `auto_allocations_total` | ranges that were made for types that were not known |
-//! | `auto_allocation_errors_total` | ranges that could not be made |
+//! | `auto_allocation_errors_total` | ranges that were wanted and could not be made |
 //! | `state_saves_total` | changes that were written to the journal |
 //! | `state_save_errors_total` | changes that could not be written |
 //! | `state_loads_total` | journals that were read |
 //! | `stale_allocations_cleaned_total` | leases that have ended because nobody used them (also in `ports_released_total`) |
 //! | `health_checks_total` | requests for `/health` |
-//! | `port_checks_total{result}` | ports that the kernel was asked about: `available` or `in_use` |
+//! | `port_checks_total{result}` | ports that the kernel was asked about for a lease or for `/check`: `available` or `in_use` |
 //! | `daemon_starts_total` | starts of this daemon: 1 |
 //! | `allocation_request_duration` | milliseconds that a request for a port took (distribution) |
 //! | `port_availability_check_duration` | milliseconds that the kernel took for a port (distribution) |
@@ -23,14 +23,16 @@
 //! | `active_allocations`, `active_instances` | how many there are now |
 //! | `uptime_seconds`, `resident_memory_bytes` | of the daemon, now |
 //!
-//! `service_type` is the name of a type that styxy knows by itself, or `other`, so that nobody can make series
-//! without end.
+//! `service_type` is the name of a type that there is or was, be it styxy's own, configured or made by
+//! auto-allocation. So that nobody can make series without end, those that are not styxy's own and came after the
+//! first hundred count as `other`, as do types that there never were.
 
 mod distribution;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -42,12 +44,18 @@ use styxy_protocol::{BUILTIN_SERVICE_TYPES, ServiceType};
 
 pub(crate) use distribution::Distribution;
 
-/// The label of a type that styxy does not know by itself.
+use crate::service_types::ServiceTypes;
+
+/// How many types that are not styxy's own are counted by name.
+const MAX_NAMED: usize = 100;
+/// The label of all others.
 const OTHER: &str = "other";
 
 /// The counters; incrementing one takes nanoseconds and waits for nobody.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
+    /// The types, beside styxy's own, that are counted by name.
+    named: Mutex<BTreeSet<ServiceType>>,
     allocated: Family<OfType, Counter>,
     conflicts: Family<OfType, Counter>,
     port_checks: Family<WithResult, Counter>,
@@ -81,7 +89,7 @@ pub(crate) struct Metrics {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfType {
-    service_type: &'static str,
+    service_type: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,14 +111,29 @@ pub(crate) struct Now {
 }
 
 impl Metrics {
+    /// Counts what is done for these types by their names from now on, as far as these are not too many.
+    pub(crate) fn know(&self, types: &ServiceTypes) {
+        let mut named = self.named();
+        for definition in types.iter() {
+            if named.len() >= MAX_NAMED {
+                break;
+            }
+            if definition.name.builtin().is_none() {
+                named.insert(definition.name.clone());
+            }
+        }
+    }
+
     /// A lease was made.
     pub(crate) fn allocated(&self, service_type: &ServiceType) {
-        self.allocated.get_or_create(&of_type(service_type)).inc();
+        let label = self.label(service_type);
+        self.allocated.get_or_create(&label).inc();
     }
 
     /// A candidate for a service of this type belongs to no lease and is in use.
     pub(crate) fn conflict(&self, service_type: &ServiceType) {
-        self.conflicts.get_or_create(&of_type(service_type)).inc();
+        let label = self.label(service_type);
+        self.conflicts.get_or_create(&label).inc();
     }
 
     /// The kernel was asked whether a port is free.
@@ -125,12 +148,13 @@ impl Metrics {
         let mut counters: BTreeMap<_, _> = plain
             .map(|(name, _, counter)| (format!("{name}_total"), counter.get()))
             .collect();
+        let labels = self.labels();
         for (name, family) in [
             (ALLOCATED.0, &self.allocated),
             (CONFLICTS.0, &self.conflicts),
         ] {
-            for label in labels() {
-                if let Some(counter) = family.get(&label) {
+            for label in &labels {
+                if let Some(counter) = family.get(label) {
                     let name = format!("{name}_total{{service_type=\"{}\"}}", label.service_type);
                     counters.insert(name, counter.get());
                 }
@@ -175,6 +199,32 @@ impl Metrics {
         Ok(out)
     }
 
+    fn named(&self) -> MutexGuard<'_, BTreeSet<ServiceType>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn label(&self, service_type: &ServiceType) -> OfType {
+        let is_named = service_type.builtin().is_some() || self.named().contains(service_type);
+        let name = if is_named {
+            service_type.as_str()
+        } else {
+            OTHER
+        };
+        OfType {
+            service_type: name.to_owned(),
+        }
+    }
+
+    /// Every label that there may be.
+    fn labels(&self) -> Vec<OfType> {
+        let own = BUILTIN_SERVICE_TYPES.iter();
+        let own = own.map(|spec| spec.name.to_owned());
+        let named = self.named();
+        let named = named.iter().map(ToString::to_string);
+        let all = own.chain(named).chain([OTHER.to_owned()]);
+        all.map(|service_type| OfType { service_type }).collect()
+    }
+
     /// The counters without labels: name without `_total`, meaning, value.
     fn plain(&self) -> [(&'static str, &'static str, &Counter); 10] {
         [
@@ -195,7 +245,7 @@ impl Metrics {
             ),
             (
                 "auto_allocation_errors",
-                "Ranges that could not be made",
+                "Ranges that were wanted and could not be made",
                 &self.auto_allocation_errors,
             ),
             (
@@ -249,7 +299,10 @@ const CONFLICTS: (&str, &str) = (
     "port_conflicts_detected",
     "Candidates that no lease has and that the kernel refused",
 );
-const PORT_CHECKS: (&str, &str) = ("port_checks", "Ports that the kernel was asked about");
+const PORT_CHECKS: (&str, &str) = (
+    "port_checks",
+    "Ports that the kernel was asked about for a lease or for /check",
+);
 
 impl Now {
     /// Name, meaning, value.
@@ -275,22 +328,10 @@ impl Now {
     }
 }
 
-fn of_type(service_type: &ServiceType) -> OfType {
-    OfType {
-        service_type: service_type.builtin().map_or(OTHER, |spec| spec.name),
-    }
-}
-
-fn labels() -> impl Iterator<Item = OfType> {
-    let known = BUILTIN_SERVICE_TYPES.iter().map(|spec| spec.name);
-    known
-        .chain([OTHER])
-        .map(|service_type| OfType { service_type })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service_types::Definition;
 
     #[test]
     fn json_and_text_say_the_same_and_types_without_end_are_one() {
@@ -325,6 +366,36 @@ mod tests {
             .collect();
         assert_eq!(samples, counters);
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn types_that_there_are_have_names_up_to_a_number_that_can_be_stored() {
+        let metrics = Metrics::default();
+        let mut types = ServiceTypes::builtin();
+        let dev = types.get(&"dev".parse().unwrap()).unwrap().clone();
+        for n in 0..1000 {
+            let name: ServiceType = format!("type-{n}").parse().unwrap();
+            types.insert(Definition {
+                name: name.clone(),
+                ..dev.clone()
+            });
+            metrics.know(&types);
+            metrics.allocated(&name);
+            // A type that is gone keeps its series: counters are never set back.
+            types.remove(&name);
+        }
+        let counters = metrics.counters();
+        let of =
+            |name: &str| counters.get(&format!("ports_allocated_total{{service_type=\"{name}\"}}"));
+        assert_eq!(of("type-0"), Some(&1));
+        assert_eq!(of("type-99"), Some(&1));
+        assert_eq!(of("type-100"), None);
+        assert_eq!(of(OTHER), Some(&900));
+        let text = metrics.text(&Now::default()).unwrap();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("styxy_ports_allocated_total"));
+        assert_eq!(series.count(), MAX_NAMED + 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! many leases, and `styxy list` beside a wrapper in C that starts `true` and waits for it.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -175,10 +176,8 @@ fn commands(floor: &Path, home: &Path, leases: usize) -> String {
             ratios.push(time / least);
         }
         let (median, ratio) = (quantile(times, 0.5), quantile(ratios, 0.5));
-        text += &format!(
-            ", `styxy {}` {median:.0} µs (÷ C {ratio:.2})",
-            words.join(" ")
-        );
+        let words = words.join(" ");
+        write!(text, ", `styxy {words}` {median:.0} µs (÷ C {ratio:.2})").expect("it takes all");
     }
     text
 }

@@ -253,7 +253,13 @@ impl Authority {
             }
             let settings = core.configuration.settings();
             let planned = ranges::plan(name, &settings, core.allocator.ephemeral());
-            let planned = planned.map_err(|reason| no_range(name, reason, &settings))?;
+            let planned = planned.map_err(|reason| {
+                // Whoever only asks, or has turned it off, wanted no range.
+                if reason != NoRange::Disabled && !request.dry_run {
+                    self.metrics.auto_allocation_errors.inc();
+                }
+                no_range(name, reason, &settings)
+            })?;
             let definition = auto_allocated(name, &planned.range, applicant.wall);
             let grant = core.allocator.allocate_as(&definition, request, applicant);
             let grant = grant.map_err(NoLease::Refused)?;
@@ -363,6 +369,7 @@ impl Authority {
 
     fn put_in_force(&self, core: &mut Core) {
         let settings = core.configuration.settings();
+        self.metrics.know(&settings.types);
         core.allocator.set_types(settings.types.clone());
         core.settings = Arc::new(settings);
         // What is due, and when, may be another thing now.
@@ -372,6 +379,7 @@ impl Authority {
     fn announce(&self, name: &ServiceType, planned: &ranges::NewRange) -> NewRange {
         let (first, last) = (*planned.range.start(), *planned.range.end());
         info!(%name, first, last, "new range");
+        self.metrics.auto_allocations.inc();
         let chunk_size = last - first + 1;
         let details = json!({
             "service_type": name,

@@ -29,7 +29,7 @@ impl Authority {
     /// # Errors
     /// The kernel does not say whether the port can be bound.
     pub(crate) async fn check(&self, port: Port) -> io::Result<CheckResponse> {
-        let is_free = may_bind(port)?;
+        let is_free = unless_denied(self.probe(port))?;
         let usage = if is_free == Some(true) {
             None
         } else {
@@ -170,9 +170,9 @@ fn now() -> Moment {
     }
 }
 
-/// Whether we could bind this port; `None` if we may not, which says nothing about others.
-fn may_bind(port: Port) -> io::Result<Option<bool>> {
-    match kernel::probe(port) {
+/// Whether a probed port can be bound; `None` if we may not bind it, which says nothing about others.
+fn unless_denied(probed: io::Result<bool>) -> io::Result<Option<bool>> {
+    match probed {
         Ok(is_free) => Ok(Some(is_free)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
         Err(error) => Err(error),
@@ -189,7 +189,7 @@ fn taken_ports(first: Port, last: Port) -> io::Result<BTreeSet<Port>> {
     let mut taken = listening_ports();
     taken.retain(|port| (first..=last).contains(port));
     for port in (first.get()..=last.get()).filter_map(Port::new) {
-        if !taken.contains(&port) && may_bind(port)? == Some(false) {
+        if !taken.contains(&port) && unless_denied(kernel::probe(port))? == Some(false) {
             taken.insert(port);
         }
     }

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
@@ -118,6 +119,24 @@ async fn guard(mut request: Request, next: Next) -> Response {
             error!(%panic, "a request panicked");
             Fault::internal("the daemon has a bug; its log says more").into_response()
         }
+    }
+}
+
+/// The variable part of a path. One that is no text is answered in JSON as everything else.
+struct Segment(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let segment = Path::from_request_parts(parts, state).await;
+        let Path(text) = segment.map_err(|rejection| {
+            let (path, reason) = (parts.uri.path(), rejection.body_text());
+            let error = format!("the path {path} cannot be read: {reason}");
+            Fault::new(rejection.status(), ErrorCode::InvalidRequest, error)
+                .suggest("percent-encode the bytes of a text in UTF-8")
+        })?;
+        Ok(Self(text))
     }
 }
 

@@ -284,6 +284,32 @@ fn a_dry_run_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_path_that_is_no_text_is_told_in_json() {
+    let (_dir, paths) = home();
+    let daemon = Daemon::start(&paths);
+    let report = json!({ "requested": 5000, "port": 5001 });
+    for (method, path, body) in [
+        ("DELETE", "/allocate/%ff", None),
+        ("PUT", "/allocate/%ff/heartbeat", None),
+        ("POST", "/allocate/%ff/listeners", Some(&report)),
+        ("PUT", "/instance/%ff/heartbeat", None),
+        ("DELETE", "/auto-allocation/%ff", None),
+        ("GET", "/check/%ff", None),
+        ("GET", "/observe/%ff", None),
+    ] {
+        let answer = daemon.send(method, path, body);
+        assert_eq!(answer.status, 400, "{method} {path}: {}", answer.text);
+        let error = error(&answer);
+        assert_eq!(error.code, ErrorCode::InvalidRequest, "{method} {path}");
+        assert!(error.suggestion.is_some(), "{method} {path}");
+    }
+    // What cannot be a type counts as any other that is not known.
+    let suggested = daemon.get("/suggest/%ff");
+    assert_eq!(suggested.status, 200, "{}", suggested.text);
+    assert_eq!(suggested.body["service_type"], "dev");
+}
+
+#[test]
 fn clients_that_send_nothing_or_rubbish_keep_nobody_waiting() {
     let (_dir, paths) = home();
     let daemon = Daemon::start(&paths);

@@ -20,18 +20,27 @@ fn what_happens_is_counted_and_never_forgotten() {
     daemon.allocate(&ask("api"));
     daemon.allocate(&json!({ "service_type": "api", "dry_run": true }));
     daemon.release(lock_id(&lease));
-    daemon.send("POST", "/allocate", Some(&ask("teapot")));
+    daemon.allocate(&json!({ "service_type": "kettle", "dry_run": true }));
+    daemon.allocate(&ask("teapot"));
     let strict = json!({ "service_type": "dev", "preferred_port": taken, "strict": true });
     daemon.send("POST", "/allocate", Some(&strict));
+    let no_type = json!({ "service_type": "no type" });
+    daemon.send("POST", "/allocate", Some(&no_type));
+    let agent = json!({ "instance_id": "agent-1" });
+    daemon.send("POST", "/instance/register", Some(&agent));
     daemon.get("/health");
 
     let metrics = metrics(&daemon);
     for (name, value) in [
         ("ports_allocated_total{service_type=\"api\"}", 2),
+        ("ports_allocated_total{service_type=\"teapot\"}", 1),
         ("ports_released_total", 1),
+        ("stale_allocations_cleaned_total", 0),
         ("allocation_errors_total", 2),
+        ("auto_allocations_total", 1),
+        ("auto_allocation_errors_total", 0),
         ("port_conflicts_detected_total{service_type=\"dev\"}", 1),
-        ("state_saves_total", 3),
+        ("state_saves_total", 5),
         ("state_save_errors_total", 0),
         ("state_loads_total", 1),
         ("health_checks_total", 1),
@@ -46,29 +55,76 @@ fn what_happens_is_counted_and_never_forgotten() {
     // Ports of the range itself may be somebody's on this machine.
     assert!(metrics.counters["port_conflicts_detected_total{service_type=\"api\"}"] >= 1);
     assert!(metrics.counters["port_checks_total{result=\"in_use\"}"] >= 2);
-    assert_eq!(metrics.histograms["allocation_request_duration"].count, 5);
+    assert_eq!(metrics.histograms["allocation_request_duration"].count, 7);
     assert_eq!(metrics.histograms["health_check_duration"].count, 1);
-    assert_eq!(
-        metrics.gauges["active_allocations"].to_bits(),
-        1_f64.to_bits()
-    );
+    for (name, number) in [("active_allocations", 2_f64), ("active_instances", 1.0)] {
+        assert_eq!(metrics.gauges[name].to_bits(), number.to_bits(), "{name}");
+    }
     assert!(metrics.gauges["resident_memory_bytes"] > 1e6);
     assert!(metrics.system.memory.rss > metrics.system.memory.heap_used);
 }
 
 #[test]
-fn a_type_that_only_one_user_has_makes_no_series_of_its_own() {
+fn a_type_that_there_is_has_a_series_and_one_that_there_is_not_has_none() {
     let (_dir, paths) = home();
     let daemon = Daemon::start(&paths);
+    let switch = |enabled| {
+        let body = json!({ "enabled": enabled });
+        assert_eq!(
+            daemon.send("PUT", "/auto-allocation", Some(&body)).status,
+            200
+        );
+    };
+    daemon.allocate(&ask("mine-there"));
+    switch(false);
     for n in 0..20 {
-        daemon.send("POST", "/allocate", Some(&ask(&format!("mine-{n}"))));
+        let answer = daemon.send("POST", "/allocate", Some(&ask(&format!("mine-{n}"))));
+        assert_eq!(answer.status, 400, "{}", answer.text);
     }
-    assert!(!daemon.get("/metrics").text.contains("mine-"));
-    assert!(
-        !daemon
-            .get("/metrics?format=prometheus")
-            .text
-            .contains("mine-")
+    for path in ["/metrics", "/metrics?format=prometheus"] {
+        let text = daemon.get(path).text;
+        assert_eq!(text.matches("mine-").count(), 1, "{text}");
+        assert!(text.contains("mine-there"), "{text}");
+    }
+    let counters = metrics(&daemon).counters;
+    assert_eq!(counters["allocation_errors_total"], 20);
+    // Whoever has turned it off wanted no ranges.
+    assert_eq!(counters["auto_allocation_errors_total"], 0);
+    assert_eq!(counters["auto_allocations_total"], 1);
+}
+
+#[test]
+fn ranges_that_cannot_be_made_are_counted() {
+    let (_dir, paths) = home();
+    fs::create_dir_all(&paths.state_dir).unwrap();
+    let narrow = "[auto_allocation]\nmin_port = 20000\nmax_port = 20005\n";
+    fs::write(paths.state_dir.join("config.toml"), narrow).unwrap();
+    let daemon = Daemon::start(&paths);
+    let refused = daemon.send("POST", "/allocate", Some(&ask("teapot")));
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    let asked = json!({ "service_type": "teapot", "dry_run": true });
+    let asked = daemon.send("POST", "/allocate", Some(&asked));
+    assert_eq!(asked.status, 400, "{}", asked.text);
+    let counters = metrics(&daemon).counters;
+    assert_eq!(counters["auto_allocation_errors_total"], 1);
+    assert_eq!(counters["auto_allocations_total"], 0);
+}
+
+#[test]
+fn a_port_that_is_checked_is_counted() {
+    let (_dir, paths) = home();
+    let daemon = Daemon::start(&paths);
+    let (_held, taken) = low_listener();
+    daemon.get(&format!("/check/{taken}"));
+    daemon.get("/check/abc");
+    let once = metrics(&daemon);
+    assert_eq!(once.counters["port_checks_total{result=\"in_use\"}"], 1);
+    assert_eq!(once.histograms["port_availability_check_duration"].count, 1);
+    daemon.get(&format!("/check/{}", fresh_port()));
+    let twice = metrics(&daemon);
+    assert_eq!(
+        twice.histograms["port_availability_check_duration"].count,
+        2
     );
 }
 

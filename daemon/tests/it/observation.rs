@@ -205,6 +205,9 @@ fn reserved_ports_say_so() {
     ] {
         let seen = check(&daemon, Port::new(port).unwrap());
         assert_eq!(seen.reserved.as_deref(), Some(reason));
+        // Reserved or not, it says whether somebody could take it now: a bind of our own tells the same.
+        let could_bind = kernel::port_is_free(seen.port);
+        assert_eq!(seen.available, could_bind, "{seen:?}");
     }
 }
 

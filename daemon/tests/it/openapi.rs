@@ -17,26 +17,6 @@ use crate::harness::{self, Daemon, fresh_port, home};
 use document::{Answer, Endpoint, Example, document, shape};
 use endpoints::{LOCK_ID, endpoints};
 
-/// Endpoints that are documented and answer 404 (or 405) so far. A line goes when its endpoint comes.
-const NOT_YET: &[&str] = &[
-    "POST /cleanup",
-    "GET /check/{port}",
-    "GET /scan",
-    "GET /observe/all",
-    "GET /observe/{port}",
-    "GET /observation-stats",
-    "GET /suggest/{service_type}",
-    "POST /instance/register",
-    "PUT /instance/{instance_id}/heartbeat",
-    "POST /register-instance",
-    "GET /instance/list",
-    "GET /config",
-    "GET /auto-allocation",
-    "PUT /auto-allocation",
-    "DELETE /auto-allocation/{service_type}",
-    "GET /audit",
-];
-
 /// Set to anything: write the document instead of comparing it.
 const WRITE: &str = "STYXY_WRITE_OPENAPI";
 
@@ -81,13 +61,6 @@ fn every_example_is_answered_as_documented() {
                 "{} {path}, `{}`: {}",
                 endpoint.method, example.name, answer.text
             );
-            if NOT_YET.contains(&&*endpoint.name()) {
-                assert!(
-                    matches!(answer.status, 404 | 405) && answer.body["code"] == "not_found",
-                    "it is there: take it out of `NOT_YET`: {what}"
-                );
-                continue;
-            }
             assert_eq!(answer.status, example.status, "{what}");
             endpoint.check(&answer, &document, &what);
             if endpoint.method == "GET" {
@@ -131,13 +104,8 @@ fn every_route_is_documented_and_every_document_has_its_route() {
     let documented: BTreeSet<String> = endpoints().iter().map(|it| nameless(&it.name())).collect();
     let undocumented: Vec<_> = routes.difference(&documented).collect();
     assert!(undocumented.is_empty(), "in no document: {undocumented:?}");
-    let missing: BTreeSet<_> = documented.difference(&routes).cloned().collect();
-    let not_yet: BTreeSet<String> = NOT_YET.iter().map(|name| nameless(name)).collect();
-    let stray: Vec<_> = missing.symmetric_difference(&not_yet).collect();
-    assert!(
-        stray.is_empty(),
-        "`NOT_YET` and the routes do not fit together: {stray:?}"
-    );
+    let missing: Vec<_> = documented.difference(&routes).collect();
+    assert!(missing.is_empty(), "in no route: {missing:?}");
 }
 
 impl Endpoint {

@@ -307,6 +307,10 @@ fn the_door_and_its_token_are_the_sockets_alone() {
     let rotated = daemon.send("POST", "/token", None);
     assert_eq!(rotated.status, 200);
     assert_eq!(rotated.body["path"], json!(paths.token()));
+    let events = daemon.get("/audit").body["recent_events"].take();
+    assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
+    assert_eq!(events[0]["action"], "TOKEN_ROTATED");
+    assert_eq!(events[0]["path"], json!(paths.token()));
     assert_eq!(client.get("/allocations").status, 401, "the old token");
     let client = AtPort {
         token: daemon.token(),
@@ -408,6 +412,7 @@ fn the_token_is_in_no_log_and_no_answer() {
         .send_head("GET", "/health", &[&host, &wrong], b"")
         .text;
     seen += &daemon.send("POST", "/token", None).text;
+    seen += &daemon.get("/audit").text;
     let tokens = [client.token, daemon.token()];
     assert_eq!(daemon.stop(), Ended::Stopped);
     seen += &fs::read_to_string(log).unwrap();

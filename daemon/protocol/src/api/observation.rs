@@ -12,13 +12,15 @@ use crate::{Port, ServiceType};
 pub struct CheckResponse {
     /// The port.
     pub port: Port,
-    /// Nobody has a lease of it and it can be bound, on every address of both families.
+    /// Nobody has a lease of it and the daemon can bind it, on every address of both families: below 1024 only a daemon
+    /// with the privilege can. Whether it is ever handed out is another matter: see `reserved`.
     pub available: bool,
     /// Its lease.
     pub allocated_to: Option<Allocation>,
     /// Who listens on it, or has bound it.
     pub system_usage: Option<SystemUsage>,
-    /// Why it is not handed out although nobody has it (ephemeral range, refused by browsers, privileged).
+    /// Why it is not handed out by itself (ephemeral range, refused by browsers) or never (privileged), `available` or
+    /// not. Absent where it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! The configuration in force, the ranges that are made by themselves, and what was recorded of that.
 
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -12,7 +12,7 @@ use styxy_protocol::api::{
 };
 use styxy_protocol::{Port, ServiceType};
 
-use super::{Context, parse};
+use super::{Context, Segment, parse};
 use crate::authority::{Authority, NotSwitched, NotUndone};
 use crate::server::answers::Fault;
 use crate::service_types::{Definition, ends};
@@ -99,7 +99,7 @@ fn auto_allocation_of(authority: &Authority) -> AutoAllocationResponse {
 
 async fn undo(
     State(context): State<Context>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Json<UndoResponse>, Fault> {
     let name: ServiceType = name
         .parse()

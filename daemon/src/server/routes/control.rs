@@ -7,6 +7,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
+use serde_json::json;
 use styxy_protocol::api::{self, ErrorCode, ListenRequest, ListenResponse, TokenResponse};
 
 use super::{Context, parse};
@@ -38,14 +39,16 @@ async fn token(
     Extension(peer): Extension<Peer>,
 ) -> Result<Json<TokenResponse>, Fault> {
     has_to_be_local(peer)?;
-    // The audit log's entry `TOKEN_ROTATED` belongs here.
     context
         .doors
         .rotate_token()
         .map_err(|error| Fault::internal(error.to_string()))?;
+    let path = context.doors.token_path().display().to_string();
+    let details = json!({ "path": path });
+    context.authority.audit().record("TOKEN_ROTATED", details);
     Ok(Json(TokenResponse {
         success: true,
-        path: context.doors.token_path().display().to_string(),
+        path,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -13,7 +13,7 @@ use styxy_protocol::api::{
 };
 
 use super::leases::check_path;
-use super::{Context, parse};
+use super::{Context, Segment, parse};
 use crate::allocator::default_type;
 use crate::authority::Registration;
 use crate::instances::{InstanceId, InstanceIdError, RegisterRefusal};
@@ -99,7 +99,7 @@ async fn registered(
 
 async fn heartbeat(
     State(context): State<Context>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<InstanceHeartbeatResponse>, Fault> {
     // A name that cannot be is not there either.
     let id: Option<InstanceId> = id.parse().ok();

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
@@ -15,7 +15,7 @@ use styxy_protocol::api::{
 };
 use tracing::info;
 
-use super::{Context, HungUp, parse, parse_or_default};
+use super::{Context, HungUp, Segment, parse, parse_or_default};
 use crate::allocator::{LeaseId, LeaseName, ReportRefusal};
 use crate::authority::{Granted, Released};
 use crate::instances::InstanceId;
@@ -69,7 +69,7 @@ async fn allocate(
 
 async fn release(
     State(context): State<Context>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<ReleaseResponse>, Fault> {
     let name: LeaseName = id.parse()?;
     let released = context.authority.release(name);
@@ -87,7 +87,7 @@ async fn release(
 
 async fn heartbeat(
     State(context): State<Context>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<HeartbeatResponse>, Fault> {
     let id: LeaseId = id.parse()?;
     let ttl = context.authority.renew(id);
@@ -100,7 +100,7 @@ async fn heartbeat(
 
 async fn listeners(
     State(context): State<Context>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ReleaseResponse>, Fault> {
     let id: LeaseId = id.parse()?;

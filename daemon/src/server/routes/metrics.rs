@@ -30,7 +30,7 @@ async fn metrics(
     let memory = status::memory();
     let now = Now {
         leases: health.leases,
-        instances: 0,
+        instances: health.instances,
         uptime: health.uptime.as_secs_f64(),
         resident: memory.rss,
     };

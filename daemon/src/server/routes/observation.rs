@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use styxy_protocol::Port;
@@ -13,7 +13,7 @@ use styxy_protocol::api::{
     ObserveResponse, ScanResponse, SuggestResponse,
 };
 
-use super::Context;
+use super::{Context, Segment};
 use crate::kernel;
 use crate::server::answers::Fault;
 
@@ -28,8 +28,6 @@ const MAX_REPEATED: usize = 100;
 
 /// What stands behind the `?`.
 type Parameters = Result<Query<HashMap<String, String>>, QueryRejection>;
-/// The variable part of the path.
-type Segment = Result<Path<String>, PathRejection>;
 
 pub(super) fn routes() -> Router<Context> {
     Router::new()
@@ -43,7 +41,7 @@ pub(super) fn routes() -> Router<Context> {
 
 async fn check(
     State(context): State<Context>,
-    segment: Segment,
+    segment: Result<Segment, Fault>,
 ) -> Result<Json<CheckResponse>, Fault> {
     let text = text(segment);
     let port = text.parse();
@@ -72,7 +70,7 @@ async fn scan(
 
 async fn observe(
     State(context): State<Context>,
-    segment: Segment,
+    segment: Result<Segment, Fault>,
 ) -> Result<Json<ObserveResponse>, Fault> {
     let text = text(segment);
     let port: Port = text
@@ -112,7 +110,7 @@ async fn observation_stats(
 
 async fn suggest(
     State(context): State<Context>,
-    segment: Segment,
+    segment: Result<Segment, Fault>,
     parameters: Parameters,
 ) -> Json<SuggestResponse> {
     let count = parameters
@@ -147,8 +145,8 @@ fn how_many(text: &str) -> Option<usize> {
 }
 
 /// What was sent, as far as it is text.
-fn text(segment: Segment) -> String {
-    segment.map(|Path(text)| text).unwrap_or_default()
+fn text(segment: Result<Segment, Fault>) -> String {
+    segment.map(|Segment(text)| text).unwrap_or_default()
 }
 
 fn cut(text: &str) -> String {

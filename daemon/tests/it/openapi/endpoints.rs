@@ -197,7 +197,13 @@ fn leases() -> Vec<Endpoint> {
             })),
             200,
         )
-        .example("smallest", &[], Some(json!({ "service_type": "api" })), 200),
+        .example("smallest", &[], Some(json!({ "service_type": "api" })), 200)
+        .example(
+            "type_that_is_given_a_range",
+            &[],
+            Some(json!({ "service_type": "teapot" })),
+            200,
+        ),
         get(
             ALLOCATIONS,
             "Every lease, in ascending order of port.",
@@ -408,7 +414,11 @@ fn configuration() -> Vec<Endpoint> {
             Answer::Json(shape::<AutoAllocationResponse>()),
         )
         .body(shape::<AutoAllocationRequest>())
-        .example("on", &[], Some(json!({ "enabled": true })), 200),
+        .refuses(400, "Not of the contract.")
+        .refuses(409, "A file says what it has to be, or is broken.")
+        .example("off", &[], Some(json!({ "enabled": false })), 200)
+        .example("on", &[], Some(json!({ "enabled": true })), 200)
+        .example("nothing", &[], Some(json!({})), 400),
         endpoint(
             "DELETE",
             "/auto-allocation/{service_type}",
@@ -423,8 +433,14 @@ fn configuration() -> Vec<Endpoint> {
         )
         .refuses(
             400,
-            "The type has no range that was made for it, or leases.",
+            "There is no such type, or its range was not made by auto-allocation.",
         )
+        .refuses(
+            409,
+            "The type has leases, or a file says more about it, or is broken.",
+        )
+        .example("range", &[("service_type", json!("teapot"))], None, 200)
+        .example("no_type", &[("service_type", json!("teapot"))], None, 400)
         .example("built_in", &[("service_type", json!("dev"))], None, 400),
         get(
             AUDIT,

@@ -1,6 +1,7 @@
 //! Whether a value fits a schema: the part of JSON Schema that the document uses. Anything else in a schema fails.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use styxy_protocol::ServiceType;
 
 /// Words that say nothing about a value that matters here.
 const REMARKS: [&str; 5] = ["description", "default", "title", "format", "examples"];
@@ -59,8 +60,7 @@ fn keyword(
         "maximum" => that(!value.is_number() || value.as_f64() <= rule.as_f64()),
         "minItems" => that(!value.is_array() || value.as_array().map(Vec::len) >= size(rule)),
         "maxItems" => that(!value.is_array() || value.as_array().map(Vec::len) <= size(rule)),
-        // The only one is that of service types, and a value is read as one elsewhere.
-        "pattern" => that(value.as_str().is_none_or(|it| (1..=50).contains(&it.len()))),
+        "pattern" => that(value.as_str().is_none_or(|it| matches(rule, it))),
         "allOf" => each(rule).into_iter().collect(),
         "anyOf" | "oneOf" => {
             let results = each(rule);
@@ -90,7 +90,15 @@ fn keyword(
         }),
         "additionalProperties" => members(value)
             .filter(|(name, _)| schema["properties"].get(name).is_none())
+            .filter(|(name, _)| {
+                rules_for(name, &schema["patternProperties"])
+                    .next()
+                    .is_none()
+            })
             .try_for_each(|(_, member)| check(member, rule, document)),
+        "patternProperties" => members(value).try_for_each(|(name, member)| {
+            rules_for(name, rule).try_for_each(|rule| check(member, rule, document))
+        }),
         word if REMARKS.contains(&word) => Ok(()),
         word => Err(format!("`{word}` is not known to this test")),
     }
@@ -98,6 +106,18 @@ fn keyword(
 
 fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
+}
+
+/// What is said about members of this name, by the pattern that the name has.
+fn rules_for<'a>(name: &str, by_pattern: &'a Value) -> impl Iterator<Item = &'a Value> {
+    let rules = members(by_pattern);
+    rules.filter_map(move |(pattern, rule)| matches(&json!(pattern), name).then_some(rule))
+}
+
+/// Whether a text has this pattern. The only one in the document is that of service types.
+fn matches(pattern: &Value, text: &str) -> bool {
+    assert_eq!(*pattern, "^[A-Za-z0-9-]{1,50}$");
+    text.parse::<ServiceType>().is_ok()
 }
 
 fn size(rule: &Value) -> Option<usize> {
