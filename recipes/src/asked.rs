@@ -72,10 +72,8 @@ pub(crate) fn in_arguments<'a>(
     options: &Options<'a>,
     subcommand: usize,
 ) -> InArguments<'a> {
-    for flag in options.flags.iter().rev() {
-        if let Some(found) = rules.argv.iter().find_map(|form| in_flag(form, flag, args)) {
-            return found;
-        }
+    if let Some(found) = in_flags(&rules.argv, args, options) {
+        return found;
     }
     let mut positional = rules
         .argv
@@ -92,6 +90,16 @@ pub(crate) fn in_arguments<'a>(
     positional
         .find_map(|form| in_value(form.style, word, 0))
         .unwrap_or(InArguments::Taken)
+}
+
+/// What the last flag of one of these forms says.
+pub(crate) fn in_flags<'a>(
+    forms: &[ArgForm],
+    args: &'a [Word],
+    options: &Options<'a>,
+) -> Option<InArguments<'a>> {
+    let mut flags = options.flags.iter().rev();
+    flags.find_map(|flag| forms.iter().find_map(|form| in_flag(form, flag, args)))
 }
 
 /// What a flag says if it is one of this form; `--port=N` and `-pN` count as `--port N` and `-p N`.

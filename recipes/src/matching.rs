@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::Package;
 use crate::catalog::{Candidate, Catalog};
 use crate::options::Options;
-use crate::schema::{Match, Recipe, Separator};
+use crate::schema::{Manifest, Match, Recipe, Separator};
 use crate::tool::Tool;
 
 /// What the recipes say of a tool.
@@ -26,8 +26,12 @@ pub(crate) enum Matched<'a> {
 pub(crate) struct Surroundings<'a> {
     /// Reads the nearest package; called at most once.
     pub(crate) package: &'a dyn Fn() -> Option<Package>,
+    /// Whether a file of the project is there and holds the text.
+    pub(crate) manifest: &'a dyn Fn(&Manifest) -> bool,
     /// Text of the script that is run.
     pub(crate) script: Option<&'a str>,
+    /// The script's name says that it builds or checks something.
+    pub(crate) is_chore: bool,
 }
 
 /// Finds the recipe for `tool`.
@@ -156,10 +160,15 @@ fn short_lived(recipe: &Recipe, tool: &Tool<'_>) -> Option<String> {
 /// The tool's arguments as the recipe reads them.
 pub(crate) fn sorted<'a>(recipe: &Recipe, tool: &Tool<'a>) -> Options<'a> {
     Options::all(tool.args, |flag| {
-        let is_port =
-            recipe.port.argv.iter().any(|form| {
-                form.separator == Separator::Word && form.flag.as_deref() == Some(flag)
-            });
+        let extra = recipe.extra_ports.iter().flat_map(|extra| &extra.argv);
+        let mut forms = recipe
+            .port
+            .argv
+            .iter()
+            .chain(&recipe.port.also)
+            .chain(extra);
+        let is_port = forms
+            .any(|form| form.separator == Separator::Word && form.flag.as_deref() == Some(flag));
         is_port || recipe.value_flags.iter().any(|known| known == flag)
     })
 }
@@ -176,11 +185,13 @@ impl Facts<'_> {
     fn fits(&self, table: &Match) -> Option<usize> {
         let has_flag = |flag: &String| self.options.flags.iter().any(|given| given.name == flag);
         let fits = self.same_program(table)
+            && !(self.around.is_chore && table.goes_by_the_project())
             && table.flags.iter().all(has_flag)
             && !table.without_flags.iter().any(has_flag)
             && (table.script.is_empty() || table.script.iter().any(|text| self.script_has(text)))
             && (table.dependency.is_empty()
-                || table.dependency.iter().any(|name| self.depends_on(name)));
+                || table.dependency.iter().any(|name| self.depends_on(name)))
+            && (table.manifest.is_empty() || table.manifest.iter().any(self.around.manifest));
         if !fits {
             return None;
         }

@@ -57,11 +57,14 @@ impl Judge<'_> {
         Wish::None
     }
 
-    /// The port that the last of these files that has one gives to one of these variables. What is no port is not
+    /// The port that the first of these files that has one gives to one of these variables; files that a wrapper was
+    /// given come before. What is no port is not
     /// taken for a wish there: nobody knows whether the program reads the file at all.
-    pub(super) fn wish_in_files(&self, files: &[String], forms: &[EnvForm], trail: &Trail) -> Wish {
-        for file in files {
-            let Some(text) = self.project.text(&trail.cwd.join(file)) else {
+    pub(super) fn wish_in_files(&self, files: &[&str], forms: &[EnvForm], trail: &Trail) -> Wish {
+        let named = trail.env_files.iter().rev().cloned();
+        let paths = named.chain(files.iter().map(|file| trail.cwd.join(file)));
+        for path in paths {
+            let Some(text) = self.project.text(&path) else {
                 continue;
             };
             let mut ports = forms.iter().filter_map(|form| assigned(&text, &form.name));
@@ -125,6 +128,7 @@ pub(super) fn conclude(detection: Detection, wish: &Wish) -> Detection {
                 outcome: Outcome::KeepsItsPort,
                 why,
                 intercept: Intercept::Off,
+                extra_ports: Vec::new(),
                 plan: nothing(detection.plan.len),
                 ..detection
             }

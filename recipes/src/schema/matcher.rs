@@ -20,6 +20,9 @@ pub struct Match {
     pub without_flags: Vec<String>,
     /// Packages of which one must be in `dependencies` or `devDependencies`.
     pub dependency: Vec<String>,
+    /// Files of the project of which one must be there, at or above the working directory: `artisan`, or with a
+    /// text that must occur in it, `Gemfile: rails`.
+    pub manifest: Vec<Manifest>,
     /// Texts of which one must occur in the script that is run.
     pub script: Vec<String>,
 }
@@ -34,7 +37,39 @@ struct RawMatch {
     flags: Vec<String>,
     without_flags: Vec<String>,
     dependency: Vec<String>,
+    manifest: Vec<Manifest>,
     script: Vec<String>,
+}
+
+/// A file of the project, and a text that must occur in it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Manifest {
+    /// Its path, relative to the directory that it is looked for in.
+    pub file: String,
+    /// The text, in lower case; none means that the file has to be there, whatever it says.
+    pub text: Option<String>,
+}
+
+impl TryFrom<String> for Manifest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (file, needle) = match text.split_once(": ") {
+            Some((file, needle)) => (file, Some(needle)),
+            None => (text.as_str(), None),
+        };
+        let inside = !file.is_empty() && !file.starts_with('/') && !file.contains("..");
+        if !inside || needle.is_some_and(str::is_empty) {
+            return Err(format!(
+                "manifest {text:?} is neither `FILE` nor `FILE: TEXT` with a file of the project"
+            ));
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            text: needle.map(str::to_ascii_lowercase),
+        })
+    }
 }
 
 impl TryFrom<RawMatch> for Match {
@@ -48,9 +83,9 @@ impl TryFrom<RawMatch> for Match {
             &raw.dependency,
             &raw.script,
         ];
-        if anchors.iter().all(|list| list.is_empty()) {
+        if raw.manifest.is_empty() && anchors.iter().all(|list| list.is_empty()) {
             return Err(
-                "empty match: give at least one of `program`, `module`, `file`, `dependency`, `script`",
+                "empty match: give at least one of `program`, `module`, `file`, `dependency`, `manifest`, `script`",
             );
         }
         if anchors.iter().any(|list| list.iter().any(String::is_empty)) {
@@ -64,6 +99,7 @@ impl TryFrom<RawMatch> for Match {
             flags: raw.flags,
             without_flags: raw.without_flags,
             dependency: raw.dependency,
+            manifest: raw.manifest,
             script: raw.script,
         })
     }
@@ -88,6 +124,15 @@ impl Match {
             + given(&self.without_flags, 0x8)
             + given(&self.dependency, 0x4)
             + given(&self.script, 0x2)
+            + u32::from(!self.manifest.is_empty())
+    }
+
+    /// Whether the project has to tell what the command alone does not. Such a table is not for scripts that are
+    /// called `build` or `seed`.
+    pub(crate) fn goes_by_the_project(&self) -> bool {
+        let names_the_tool = !(self.program.is_empty() && self.module.is_empty())
+            || self.file.iter().any(|file| file != "*");
+        !names_the_tool || !self.dependency.is_empty() || !self.manifest.is_empty()
     }
 
     /// Whether some command could match both tables and nothing but the recipes' order would decide.

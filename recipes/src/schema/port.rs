@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use styxy_protocol::Port;
 
+use super::RecipeName;
+
 /// How a port gets into a tool.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,8 +26,12 @@ pub struct PortRules {
     pub dotenv: Vec<String>,
     /// Which word after the subcommand a positional form is: 0 is the first.
     pub position: usize,
+    /// Where the added argument goes.
+    pub place: Placement,
     /// What the tool makes of the argument given twice.
     pub repeat: Repeat,
+    /// Further arguments that carry the same port: added with it, and changed where the user typed them.
+    pub also: Vec<ArgForm>,
     /// Words to add together with an added port, for tools that need a host with it.
     pub with: Vec<String>,
     /// Words that make the tool end rather than wander off to another port. Added by
@@ -37,17 +43,32 @@ pub struct PortRules {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExtraPort {
-    /// Name that tells it from the others.
-    pub name: String,
+    /// Name that tells it from the others of the recipe.
+    pub name: RecipeName,
     /// The port that it has by default.
     #[serde(default)]
     pub default: Option<Port>,
-    /// Arguments that carry it.
+    /// Arguments that carry it. The first is added, all are recognised.
     #[serde(default)]
     pub argv: Vec<ArgForm>,
     /// Variables that carry it.
     #[serde(default)]
     pub env: Vec<EnvForm>,
+    /// Flags of which one must be given for the tool to open it; none means that it always does.
+    #[serde(default)]
+    pub when: Vec<String>,
+}
+
+/// Where an added argument goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// To the end of the command, before a `--` of the tool's own.
+    #[default]
+    End,
+    /// Right after the subcommand, for tools that read no flags behind their first operand. A script's own words
+    /// cannot be parted, so there it is not added.
+    First,
 }
 
 /// What a tool makes of a port argument given twice.
@@ -106,6 +127,34 @@ pub struct EnvForm {
     pub name: String,
     /// Its value with `{port}` in it.
     pub value: String,
+}
+
+/// One word that keeps a tool from opening a browser: an argument such as `--no-open`, or a variable as
+/// `BROWSER=none`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NoOpen {
+    /// An argument.
+    Argument(String),
+    /// A variable and its value.
+    Variable(String, String),
+}
+
+impl TryFrom<String> for NoOpen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=:/".contains(&byte);
+        if !text.bytes().all(harmless) {
+            return Err(format!("{text:?} is more than one word"));
+        }
+        if text.starts_with('-') || !text.contains('=') {
+            return Ok(Self::Argument(text));
+        }
+        let (name, value) = text.split_once('=').unwrap_or((&text, ""));
+        check_variable(name)?;
+        Ok(Self::Variable(name.to_owned(), value.to_owned()))
+    }
 }
 
 const PORT: &str = "{port}";
@@ -177,15 +226,7 @@ impl TryFrom<String> for EnvForm {
 
     fn try_from(text: String) -> Result<Self, String> {
         let (name, value) = text.split_once('=').unwrap_or((&text, PORT));
-        let word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        if name.is_empty() || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(word) {
-            return Err(format!("{name:?} is not the name of a variable"));
-        }
-        if is_dangerous(name) {
-            return Err(format!(
-                "variable `{name}` decides what programs load or run; a recipe may not set it"
-            ));
-        }
+        check_variable(name)?;
         check_value(value)?;
         if value.contains(HOST) {
             return Err(format!("{text:?}: give a literal host"));
@@ -195,6 +236,20 @@ impl TryFrom<String> for EnvForm {
             value: value.to_owned(),
         })
     }
+}
+
+/// Whether a recipe may set a variable of this name.
+fn check_variable(name: &str) -> Result<(), String> {
+    let word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(word) {
+        return Err(format!("{name:?} is not the name of a variable"));
+    }
+    if is_dangerous(name) {
+        return Err(format!(
+            "variable `{name}` decides what programs load or run; a recipe may not set it"
+        ));
+    }
+    Ok(())
 }
 
 /// Variables through which a value could load code or move files, whatever it is.
