@@ -81,7 +81,7 @@ fn triggers(recipe: &Table) -> Vec<String> {
         let (modules, files, programs) = (list("module"), list("file"), list("program"));
         if !modules.is_empty() {
             words.extend(modules.iter().map(|module| format!("-m {module}")));
-        } else if !files.is_empty() && !files.contains(&"*") {
+        } else if !files.is_empty() && !files.iter().any(|file| file.starts_with('*')) {
             words.extend(files.iter().map(|file| format!("./{file}")));
         } else if !programs.is_empty() {
             words.extend(programs.iter().map(ToString::to_string));

@@ -9,7 +9,7 @@ use styxy_protocol::Port;
 
 use crate::invocation::{Origin, Word};
 use crate::options::{Flag, Options};
-use crate::schema::{ArgForm, PortRules, ValueStyle};
+use crate::schema::{ArgForm, PortRules, Separator, ValueStyle};
 
 /// What the arguments say about the port.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,7 +107,8 @@ fn in_flag<'a>(form: &ArgForm, flag: &Flag<'a>, args: &'a [Word]) -> Option<InAr
     let name = form.flag.as_deref()?;
     if flag.name == name {
         let Some((at, start, _)) = flag.value else {
-            return Some(InArguments::Unclear);
+            // `--serve` alone is a switch where the port comes as `--serve=8000`.
+            return (form.separator == Separator::Word).then_some(InArguments::Unclear);
         };
         return Some(in_value(form.style, &args[at], start).unwrap_or(InArguments::Unclear));
     }

@@ -183,7 +183,7 @@ struct Facts<'a> {
 impl Facts<'_> {
     /// How many words the subcommand takes, if the table fits.
     fn fits(&self, table: &Match) -> Option<usize> {
-        let has_flag = |flag: &String| self.options.flags.iter().any(|given| given.name == flag);
+        let has_flag = |flag: &String| self.has_flag(flag);
         let fits = self.same_program(table)
             && !(self.around.is_chore && table.goes_by_the_project())
             && table.flags.iter().all(has_flag)
@@ -211,9 +211,25 @@ impl Facts<'_> {
             list.is_empty()
                 || word.is_some_and(|word| list.iter().any(|known| known == word || known == "*"))
         };
+        let has_ending = |word: &str| {
+            let mut endings = table.file.iter().filter_map(|file| file.strip_prefix('*'));
+            endings.any(|ending| !ending.is_empty() && word.ends_with(ending))
+        };
         one_of(&table.program, Some(self.tool.program))
             && one_of(&table.module, self.tool.module)
-            && one_of(&table.file, self.tool.file)
+            && (one_of(&table.file, self.tool.file) || self.tool.file.is_some_and(has_ending))
+    }
+
+    /// Whether a flag is given; `--only=auth` asks for its value too.
+    fn has_flag(&self, flag: &str) -> bool {
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (flag, None),
+        };
+        self.options.flags.iter().any(|given| {
+            let given_value = given.value.map(|(_, _, value)| value);
+            given.name == name && value.is_none_or(|value| given_value == Some(value))
+        })
     }
 
     fn has_subcommand(&self, words: &str) -> bool {

@@ -8,10 +8,9 @@ use styxy_protocol::Port;
 
 use super::wish::{Wish, conclude};
 use super::{Detection, Intercept, Outcome, ToolFacts, dev};
-use crate::asked::{Number, variable};
-use crate::invocation::{Origin, Trail, Word, escaped, is_chore, program_name, shown};
+use crate::invocation::{Trail, Word, escaped, is_chore, program_name, shown};
 use crate::matching::{self, Matched, Surroundings};
-use crate::plan::{Plan, Replace};
+use crate::plan::Plan;
 use crate::schema::{EnvForm, Manifest};
 use crate::tool::Tool;
 use crate::{Catalog, Command, Project, unwrap};
@@ -69,7 +68,11 @@ impl Judge<'_> {
                 trail
                     .why
                     .push(format!("`{}` runs several commands at once", shown(words)));
-                several(trail, recipe.name.as_str(), recipe.name.as_str())
+                Detection {
+                    service_type: recipe.service_type.clone(),
+                    facts: ToolFacts::of(&recipe),
+                    ..several(trail, recipe.name.as_str(), recipe.name.as_str())
+                }
             }
             Matched::Nothing => {
                 trail
@@ -102,7 +105,7 @@ impl Judge<'_> {
         if matches!(wish, Wish::None) {
             wish = self.wish_in_files(&[DOTENV], &env, &trail);
         }
-        plan_env(&env, &trail, &mut plan);
+        self.plan_env(&env, &trail, &mut plan);
         plan.own = wish.port();
         let name = tool.map_or_else(|| GENERIC.to_owned(), Tool::service_name);
         conclude(
@@ -136,33 +139,6 @@ impl Manifests<'_> {
             text.map(|text| text.to_ascii_lowercase())
         });
         found.as_ref().is_some_and(|found| found.contains(text))
-    }
-}
-
-/// Sets these variables, or changes the words of the command that set them.
-pub(super) fn plan_env(forms: &[EnvForm], trail: &Trail, plan: &mut Plan) {
-    for form in forms {
-        match trail.assigned(&form.name) {
-            None => plan.env_reaches |= trail.env_reaches(&form.name),
-            Some(assignment) => match (assignment.origin, assignment.value.to_str()) {
-                (Origin::Argv(at), Some(value)) if Number::parse(value).is_some() => {
-                    plan.replace.push(Replace {
-                        at,
-                        before: format!("{}=", form.name),
-                        after: String::new(),
-                        is_argument: false,
-                    });
-                }
-                // `PORT=${PORT:-3000}` lets the variable through.
-                (Origin::Script, Some(value))
-                    if variable(value).is_some_and(|(name, _)| name == form.name) =>
-                {
-                    plan.env_reaches |= trail.env_reaches(&form.name);
-                }
-                _ => {}
-            },
-        }
-        plan.env.push(form.clone());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use styxy_protocol::Port;
 
-use super::judge::{Judge, blank, nothing, plan_env};
+use super::judge::{Judge, blank, nothing};
 use super::wish::{Wish, conclude, wish_of};
 use super::{AskedFrom, Detection, FurtherPort, Intercept, Outcome, ToolFacts};
 use crate::asked::{InArguments, Place, in_arguments, in_flags};
@@ -10,7 +10,7 @@ use crate::invocation::{Origin, Trail};
 use crate::matching;
 use crate::options::Options;
 use crate::plan::{Extra, Insert, Plan, Replace, Slot};
-use crate::schema::{ArgForm, EnvForm, ExtraPort, InterceptRule, Placement, Recipe, Repeat};
+use crate::schema::{ArgForm, EnvForm, ExtraPort, InterceptRule, Match, Placement, Recipe, Repeat};
 use crate::tool::Tool;
 
 /// A tool that its recipe has recognised.
@@ -99,7 +99,7 @@ impl Judge<'_> {
             let files: Vec<&str> = rules.dotenv.iter().map(String::as_str).collect();
             wish = self.wish_in_files(&files, &env, trail);
         }
-        plan_env(&env, trail, plan);
+        self.plan_env(&env, trail, plan);
         plan.own = wish
             .port()
             .or_else(|| rules.default.filter(|_| !rules.tell_default));
@@ -151,7 +151,7 @@ impl Judge<'_> {
         if asked.is_none() {
             asked = self.wish_in_env(&extra.env, trail).port();
         }
-        plan_env(&extra.env, trail, &mut draft);
+        self.plan_env(&extra.env, trail, &mut draft);
         let planned = Extra {
             name: name.clone(),
             own: asked.or(extra.default),
@@ -201,7 +201,7 @@ impl Known<'_> {
     /// A recipe for any file names no service: two files of one package are two services.
     fn service_name(&self) -> String {
         let mut tables = self.recipe.matches.iter();
-        if tables.any(|table| table.file.iter().any(|file| file == "*")) {
+        if tables.any(Match::any_file) {
             self.tool.service_name()
         } else {
             self.recipe.name.as_str().to_owned()

@@ -10,11 +10,12 @@ pub struct Match {
     pub program: Vec<String>,
     /// Module that an interpreter runs: `http.server` in `python3 -m http.server`.
     pub module: Vec<String>,
-    /// Name without directory of the file that is run: `manage.py`, `server.js`; `*` is any file.
+    /// Name without directory of the file that is run: `manage.py`, `server.js`; `*` is any file, `*.html` any with
+    /// that ending.
     pub file: Vec<String>,
     /// First words after the program that are no flags, such as `dev` or `server start`; `""` is none.
     pub subcommand: Vec<String>,
-    /// Flags that must all be there.
+    /// Flags that must all be there; `--only=auth` with that value.
     pub flags: Vec<String>,
     /// Flags of which none may be there.
     pub without_flags: Vec<String>,
@@ -109,7 +110,7 @@ impl Match {
     /// How much the table says; the higher number wins.
     pub(crate) fn specificity(&self) -> u32 {
         let given = |list: &[String], weight: u32| if list.is_empty() { 0 } else { weight };
-        let any_file = self.file.iter().any(|file| file == "*");
+        let any_file = self.any_file();
         let subcommand_words = self
             .subcommand
             .iter()
@@ -131,7 +132,7 @@ impl Match {
     /// called `build` or `seed`.
     pub(crate) fn goes_by_the_project(&self) -> bool {
         let names_the_tool = !(self.program.is_empty() && self.module.is_empty())
-            || self.file.iter().any(|file| file != "*");
+            || !(self.file.is_empty() || self.any_file());
         !names_the_tool || !self.dependency.is_empty() || !self.manifest.is_empty()
     }
 
@@ -151,9 +152,14 @@ impl Match {
             && !excludes(other, self)
     }
 
+    /// Whether a file is asked for, but not by its name.
+    pub(crate) fn any_file(&self) -> bool {
+        self.file.iter().any(|file| file.starts_with('*'))
+    }
+
     /// The words by which the table is found in an index, see [`crate::catalog`].
     pub(crate) fn triggers(&self) -> Vec<String> {
-        let any_file = self.file.iter().any(|file| file == "*");
+        let any_file = self.any_file();
         if !self.module.is_empty() {
             self.module
                 .iter()
