@@ -98,8 +98,16 @@ pub(crate) fn in_flags<'a>(
     args: &'a [Word],
     options: &Options<'a>,
 ) -> Option<InArguments<'a>> {
-    let mut flags = options.flags.iter().rev();
-    flags.find_map(|flag| forms.iter().find_map(|form| in_flag(form, flag, args)))
+    options.flags.iter().rev().find_map(|flag| {
+        let mut found = forms.iter().filter_map(|form| in_flag(form, flag, args));
+        let first = found.next()?;
+        if first != InArguments::Unclear {
+            return Some(first);
+        }
+        // Another form of the same flag may read what this one could not.
+        let clearer = found.find(|other| *other != InArguments::Unclear);
+        Some(clearer.unwrap_or(first))
+    })
 }
 
 /// What a flag says if it is one of this form; `--port=N` and `-pN` count as `--port N` and `-p N`.
@@ -126,10 +134,17 @@ fn in_value(style: ValueStyle, word: &Word, start: usize) -> Option<InArguments<
         let otherwise = otherwise.and_then(Number::parse);
         return Some(InArguments::Variable { name, otherwise });
     }
+    // People write an address where a number would do; only the number in it is changed.
+    let styles = [
+        style,
+        ValueStyle::Number,
+        ValueStyle::Address,
+        ValueStyle::Url,
+    ];
     let Range {
         start: from,
         end: to,
-    } = digits(style, value)?;
+    } = styles.into_iter().find_map(|style| digits(style, value))?;
     Some(InArguments::At(Place {
         origin: word.origin,
         before: &text[..start + from],

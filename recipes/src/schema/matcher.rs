@@ -141,8 +141,18 @@ impl Match {
         let overlap = |a: &[String], b: &[String]| {
             a.is_empty() && b.is_empty() || a.iter().any(|word| b.contains(word))
         };
-        let excludes =
-            |a: &Self, b: &Self| a.flags.iter().any(|flag| b.without_flags.contains(flag));
+        // `--only=auth` and `--only=ui` cannot both be.
+        let differs = |a: &str, b: &str| match (a.split_once('='), b.split_once('=')) {
+            (Some((name, value)), Some((other, other_value))) => {
+                name == other && value != other_value
+            }
+            _ => false,
+        };
+        let excludes = |a: &Self, b: &Self| {
+            a.flags.iter().any(|flag| {
+                b.without_flags.contains(flag) || b.flags.iter().any(|other| differs(flag, other))
+            })
+        };
         self.specificity() == other.specificity()
             && overlap(&self.program, &other.program)
             && overlap(&self.module, &other.module)
