@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::Package;
 use crate::catalog::{Candidate, Catalog};
 use crate::options::Options;
-use crate::schema::{Manifest, Match, Recipe, Separator};
+use crate::schema::{Manifest, Match, Recipe, Runs, Separator};
 use crate::tool::Tool;
 
 /// What the recipes say of a tool.
@@ -24,7 +24,7 @@ pub(crate) enum Matched<'a> {
 
 /// What a match table may ask about beside the tool itself.
 pub(crate) struct Surroundings<'a> {
-    /// Reads the nearest package; called at most once.
+    /// Reads the nearest package.
     pub(crate) package: &'a dyn Fn() -> Option<Package>,
     /// Whether a file of the project is there and holds the text.
     pub(crate) manifest: &'a dyn Fn(&Manifest) -> bool,
@@ -45,7 +45,11 @@ pub(crate) fn best<'a>(
         return matched;
     }
     // Recipes that go by the project alone are for commands that say nothing themselves.
-    among(catalog.candidates(&["*".to_owned()]), tool, around)
+    let mut words = vec!["*".to_owned()];
+    if let Some(package) = (around.package)() {
+        words.extend(catalog.dependency_words(|name| package.dependencies.contains(name)));
+    }
+    among(catalog.candidates(&words), tool, around)
 }
 
 fn among<'a>(
@@ -84,13 +88,13 @@ fn among<'a>(
         return Matched::Nothing;
     };
     let reason = match recipe.runs {
-        crate::schema::Runs::SeveralServices => return Matched::Several(recipe),
-        crate::schema::Runs::ShortLived => Some(format!("`{}` is no server", tool.name())),
-        crate::schema::Runs::Service => short_lived(&recipe, tool),
+        Runs::ShortLived => Some(format!("`{}` is no server", tool.name())),
+        Runs::Service | Runs::SeveralServices => short_lived(&recipe, tool),
     };
-    match reason {
-        Some(why) => Matched::ShortLived(recipe, why),
-        None => Matched::Service(recipe, words),
+    match (reason, recipe.runs) {
+        (Some(why), _) => Matched::ShortLived(recipe, why),
+        (None, Runs::SeveralServices) => Matched::Several(recipe),
+        (None, _) => Matched::Service(recipe, words),
     }
 }
 
@@ -137,24 +141,35 @@ fn no_server<'a>(
 /// Why a use of the recipe's program is no service, if it is none.
 fn short_lived(recipe: &Recipe, tool: &Tool<'_>) -> Option<String> {
     let options = sorted(recipe, tool);
-    let flags = &recipe.short_lived.flags;
-    let is_short = |name: &str| {
-        matches!(name, "--help" | "--version") || flags.iter().any(|flag| flag == name)
-    };
-    if let Some(flag) = options.flags.iter().find(|flag| is_short(flag.name)) {
-        return Some(format!(
-            "`{}` is no server with `{}`",
-            tool.name(),
-            flag.name
-        ));
+    let own = recipe.short_lived.flags.iter().map(String::as_str);
+    let mut flags = ["--help", "--version"].into_iter().chain(own);
+    if let Some(flag) = flags.find(|flag| has_flag(&options, flag)) {
+        return Some(format!("`{}` is no server with `{flag}`", tool.name()));
     }
-    let subcommand = tool.args.get(*options.positionals.first()?)?.as_str();
-    let listed = recipe
-        .short_lived
-        .subcommands
-        .iter()
-        .any(|word| word == subcommand);
-    listed.then(|| format!("`{} {subcommand}` is no server", tool.name()))
+    let mut subcommands = recipe.short_lived.subcommands.iter();
+    let listed = subcommands.find(|words| has_subcommand(&options, tool, words))?;
+    Some(format!("`{} {listed}` is no server", tool.name()))
+}
+
+/// Whether a flag is given; `--only=auth` asks for its value too.
+fn has_flag(options: &Options<'_>, flag: &str) -> bool {
+    let (name, value) = match flag.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (flag, None),
+    };
+    options.flags.iter().any(|given| {
+        let given_value = given.value.map(|(_, _, value)| value);
+        given.name == name && value.is_none_or(|value| given_value == Some(value))
+    })
+}
+
+/// Whether the command begins with these words; `""` is a command without any.
+fn has_subcommand(options: &Options<'_>, tool: &Tool<'_>, words: &str) -> bool {
+    if words.is_empty() {
+        return options.positionals.is_empty();
+    }
+    let mut given = options.positionals.iter().map(|&at| tool.args[at].as_str());
+    words.split(' ').all(|word| given.next() == Some(word))
 }
 
 /// The tool's arguments as the recipe reads them.
@@ -183,7 +198,7 @@ struct Facts<'a> {
 impl Facts<'_> {
     /// How many words the subcommand takes, if the table fits.
     fn fits(&self, table: &Match) -> Option<usize> {
-        let has_flag = |flag: &String| self.has_flag(flag);
+        let has_flag = |flag: &String| has_flag(self.options, flag);
         let fits = self.same_program(table)
             && !(self.around.is_chore && table.goes_by_the_project())
             && table.flags.iter().all(has_flag)
@@ -201,7 +216,7 @@ impl Facts<'_> {
         table
             .subcommand
             .iter()
-            .filter(|words| self.has_subcommand(words))
+            .filter(|words| has_subcommand(self.options, self.tool, words))
             .map(|words| words.split(' ').filter(|word| !word.is_empty()).count())
             .max()
     }
@@ -218,30 +233,6 @@ impl Facts<'_> {
         one_of(&table.program, Some(self.tool.program))
             && one_of(&table.module, self.tool.module)
             && (one_of(&table.file, self.tool.file) || self.tool.file.is_some_and(has_ending))
-    }
-
-    /// Whether a flag is given; `--only=auth` asks for its value too.
-    fn has_flag(&self, flag: &str) -> bool {
-        let (name, value) = match flag.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (flag, None),
-        };
-        self.options.flags.iter().any(|given| {
-            let given_value = given.value.map(|(_, _, value)| value);
-            given.name == name && value.is_none_or(|value| given_value == Some(value))
-        })
-    }
-
-    fn has_subcommand(&self, words: &str) -> bool {
-        if words.is_empty() {
-            return self.options.positionals.is_empty();
-        }
-        let mut given = self
-            .options
-            .positionals
-            .iter()
-            .map(|&at| self.tool.args[at].as_str());
-        words.split(' ').all(|word| given.next() == Some(word))
     }
 
     fn script_has(&self, text: &str) -> bool {

@@ -48,6 +48,7 @@ use serde::Deserialize;
 use styxy_protocol::ServiceType;
 
 pub use example::{Example, ExampleOutcome, ExamplePackage};
+pub(crate) use matcher::DEPENDENCY;
 pub use matcher::{Manifest, Match};
 pub use port::{
     ArgForm, EnvForm, ExtraPort, NoOpen, Placement, PortRules, Repeat, Separator, ValueStyle,

@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+/// Begins the trigger of a table that goes by a dependency alone.
+pub(crate) const DEPENDENCY: &str = "+";
+
 /// Conditions that must all hold; the words of one list are alternatives unless said otherwise.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "RawMatch")]
@@ -179,6 +182,11 @@ impl Match {
             self.file.iter().map(|file| format!("./{file}")).collect()
         } else if !self.program.is_empty() {
             self.program.clone()
+        } else if !self.dependency.is_empty() {
+            self.dependency
+                .iter()
+                .map(|name| format!("{DEPENDENCY}{name}"))
+                .collect()
         } else {
             vec!["*".to_owned()]
         }
