@@ -118,6 +118,11 @@ fn in_flag<'a>(form: &ArgForm, flag: &Flag<'a>, args: &'a [Word]) -> Option<InAr
             // `--serve` alone is a switch where the port comes as `--serve=8000`.
             return (form.separator == Separator::Word).then_some(InArguments::Unclear);
         };
+        if let Some(setting) = form.setting() {
+            let is_it = args[at].as_str().get(start..)?.starts_with(setting);
+            let start = start + setting.len();
+            return is_it.then(|| in_value(ValueStyle::Number, &args[at], start))?;
+        }
         return Some(in_value(form.style, &args[at], start).unwrap_or(InArguments::Unclear));
     }
     let is_short = name.len() == 2;
@@ -156,7 +161,7 @@ fn in_value(style: ValueStyle, word: &Word, start: usize) -> Option<InArguments<
 /// Where the digits of a port stand in a value.
 fn digits(style: ValueStyle, value: &str) -> Option<Range<usize>> {
     let (start, end) = match style {
-        ValueStyle::Number => (0, value.len()),
+        ValueStyle::Number | ValueStyle::Setting => (0, value.len()),
         ValueStyle::Address => (value.rfind(':')? + 1, value.len()),
         ValueStyle::Url => {
             let authority = value.find("://")? + 3;

@@ -31,12 +31,18 @@ impl Judge<'_> {
         subcommand: usize,
         trail: Trail,
     ) -> Detection {
-        let known = Known {
+        let mut known = Known {
             recipe,
             tool,
             options: matching::sorted(recipe, tool),
             subcommand,
         };
+        if recipe.port.place == Placement::First {
+            // What stands behind the first operand is not the tool's own.
+            let operand = known.options.positionals.get(subcommand).copied();
+            let end = operand.unwrap_or(usize::MAX);
+            known.options.flags.retain(|flag| flag.at < end);
+        }
         let mut plan = nothing(self.command.argv.len());
         plan.slot = self.slot(&known, &trail);
         let wish = self.main_port(&known, &trail, &mut plan);

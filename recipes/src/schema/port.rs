@@ -102,10 +102,12 @@ pub enum ValueStyle {
     Address,
     /// It is a URL with the port.
     Url,
+    /// It is a setting, `port=4000`; the flag may be given several times for several settings.
+    Setting,
 }
 
 /// One form of the port argument, written as `--port {port}`, `--port={port}`, `-p{port}`, `{port}`,
-/// `{host}:{port}`, `-S 127.0.0.1:{port}`, `--listen tcp://127.0.0.1:{port}`.
+/// `{host}:{port}`, `-S 127.0.0.1:{port}`, `--listen tcp://127.0.0.1:{port}`, `-c port={port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ArgForm {
@@ -172,9 +174,11 @@ impl TryFrom<String> for ArgForm {
             ValueStyle::Url
         } else if value.ends_with(":{port}") {
             ValueStyle::Address
+        } else if flag.is_some() && value.ends_with("={port}") {
+            ValueStyle::Setting
         } else {
             return Err(format!(
-                "form {text:?}: `{{port}}` must be the value or follow a `:`"
+                "form {text:?}: `{{port}}` must be the value or follow a `:` or `=`"
             ));
         };
         if flag.is_some_and(|flag| !flag.starts_with('-') || flag.bytes().any(|byte| byte <= b' '))
@@ -211,7 +215,7 @@ fn check_value(value: &str) -> Result<(), String> {
         return Err(format!("{value:?} does not contain `{{port}}`"));
     }
     let rest = rest.replacen(HOST, "", 1);
-    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b".:/[]_-".contains(&byte);
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b".:/[]_-=".contains(&byte);
     if rest.bytes().all(harmless) {
         Ok(())
     } else {
@@ -278,6 +282,12 @@ impl ArgForm {
     /// Whether styxy can write the form by itself, which a `{host}` that only the user knows forbids.
     pub(crate) fn can_be_added(&self) -> bool {
         !self.value.contains(HOST)
+    }
+
+    /// What stands before the port in a setting.
+    pub(crate) fn setting(&self) -> Option<&str> {
+        let value = self.value.strip_suffix(PORT);
+        value.filter(|_| self.style == ValueStyle::Setting)
     }
 
     /// The words of the form with this port.

@@ -7,3 +7,4 @@ mod injection;
 mod properties;
 mod sandbox;
 mod user_recipes;
+mod wrappers;
