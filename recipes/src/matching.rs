@@ -58,30 +58,29 @@ fn among<'a>(
     around: &Surroundings<'_>,
 ) -> Matched<'a> {
     let package = OnceCell::new();
-    let mut best: Option<((u32, i8, bool), usize, usize)> = None;
+    let mut tables: Vec<((u32, i8, bool), usize, &Match)> = Vec::new();
     for (position, candidate) in candidates.iter().enumerate() {
-        let options = sorted(&candidate.recipe, tool);
-        for table in &candidate.recipe.matches {
-            let facts = Facts {
-                tool,
-                options: &options,
-                around,
-                package: &package,
-            };
-            let Some(words) = facts.fits(table) else {
-                continue;
-            };
-            let rank = (
-                table.specificity(),
-                candidate.recipe.priority,
-                candidate.from_user,
-            );
-            if best.is_none_or(|(best, ..)| rank > best) {
-                best = Some((rank, position, words));
-            }
-        }
+        let Candidate { recipe, from_user } = candidate;
+        let rank = |table: &Match| (table.specificity(), recipe.priority, *from_user);
+        let ranked = recipe
+            .matches
+            .iter()
+            .map(|table| (rank(table), position, table));
+        tables.extend(ranked);
     }
-    let Some((_, position, words)) = best else {
+    // What says most is tried first, so that the project's files are asked for only where nothing else decides.
+    tables.sort_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
+    let best = tables.iter().find_map(|(_, position, table)| {
+        let options = sorted(&candidates[*position].recipe, tool);
+        let facts = Facts {
+            tool,
+            options: &options,
+            around,
+            package: &package,
+        };
+        facts.fits(table).map(|words| (*position, words))
+    });
+    let Some((position, words)) = best else {
         return no_server(candidates, tool, around, &package);
     };
     let Some(Candidate { recipe, .. }) = candidates.into_iter().nth(position) else {
@@ -203,22 +202,23 @@ impl Facts<'_> {
             && !(self.around.is_chore && table.goes_by_the_project())
             && table.flags.iter().all(has_flag)
             && !table.without_flags.iter().any(has_flag)
-            && (table.script.is_empty() || table.script.iter().any(|text| self.script_has(text)))
-            && (table.dependency.is_empty()
-                || table.dependency.iter().any(|name| self.depends_on(name)))
-            && (table.manifest.is_empty() || table.manifest.iter().any(self.around.manifest));
-        if !fits {
-            return None;
-        }
-        if table.subcommand.is_empty() {
-            return Some(0);
-        }
-        table
-            .subcommand
-            .iter()
-            .filter(|words| has_subcommand(self.options, self.tool, words))
-            .map(|words| words.split(' ').filter(|word| !word.is_empty()).count())
-            .max()
+            && (table.script.is_empty() || table.script.iter().any(|text| self.script_has(text)));
+        let words = match table.subcommand.as_slice() {
+            _ if !fits => None,
+            [] => Some(0),
+            subcommands => subcommands
+                .iter()
+                .filter(|words| has_subcommand(self.options, self.tool, words))
+                .map(|words| words.split(' ').filter(|word| !word.is_empty()).count())
+                .max(),
+        };
+        words.filter(|_| self.project_fits(table))
+    }
+
+    /// The conditions for which files have to be read.
+    fn project_fits(&self, table: &Match) -> bool {
+        (table.dependency.is_empty() || table.dependency.iter().any(|name| self.depends_on(name)))
+            && (table.manifest.is_empty() || table.manifest.iter().any(self.around.manifest))
     }
 
     fn same_program(&self, table: &Match) -> bool {
