@@ -65,12 +65,19 @@ pub(crate) fn plan(
         env.push((env_names::LEASE.into(), lease_id.into()));
     }
     let was_told_nothing = injection.reach == Reach::Unneeded && detection.asked_port.is_none();
+    // Its port stands where no recipe can read it: in a configuration file or in the program.
+    let wants_unknown_port = detection.asked_port.is_none()
+        && detection.default_port.is_none()
+        && injection.reach != Reach::Argument;
     RunPlan {
         argv: injection.argv,
         env,
         intercept: detection.intercept == Intercept::Preload,
         reach: injection.reach,
-        is_guess: detection.outcome == Outcome::Generic || was_told_nothing,
+        is_guess: detection.outcome == Outcome::Generic
+            || detection.is_by_project
+            || was_told_nothing
+            || wants_unknown_port,
         port,
     }
 }

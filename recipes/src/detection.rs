@@ -163,6 +163,8 @@ pub struct Detection {
     pub asked_port: Option<Asked>,
     /// The port that the tool takes when nobody asks for another.
     pub default_port: Option<Port>,
+    /// The command itself says nothing: what is known is what its project usually runs. It may bind any port.
+    pub is_by_project: bool,
     /// Further ports that the command opens. Those that nobody leases are left to the tool and to interception.
     pub extra_ports: Vec<FurtherPort>,
     /// Whether to intercept.

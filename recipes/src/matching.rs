@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::Package;
 use crate::catalog::{Candidate, Catalog};
 use crate::options::Options;
-use crate::schema::{Manifest, Match, Recipe, Runs, Separator};
+use crate::schema::{Ecosystem, Manifest, Match, Recipe, Runs, Separator};
 use crate::tool::Tool;
 
 /// What the recipes say of a tool.
@@ -53,10 +53,14 @@ pub(crate) fn best<'a>(
 }
 
 fn among<'a>(
-    candidates: Vec<Candidate<'a>>,
+    mut candidates: Vec<Candidate<'a>>,
     tool: &Tool<'_>,
     around: &Surroundings<'_>,
 ) -> Matched<'a> {
+    // `bin/serve` of a project is its own, whatever a package of that name does.
+    candidates.retain(|Candidate { recipe, from_user }| {
+        *from_user || !tool.in_project_bin || recipe.ecosystem != Ecosystem::Node
+    });
     let package = OnceCell::new();
     let mut tables: Vec<((u32, i8, bool), usize, &Match)> = Vec::new();
     for (position, candidate) in candidates.iter().enumerate() {

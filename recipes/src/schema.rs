@@ -34,8 +34,10 @@
 //! sets = ["PORT=4101"]
 //! ```
 //!
+//! Further keys are with the types below; `docs/adding-a-tool.md` goes through them.
+//!
 //! Which recipe wins: the one whose match table says more (file or module, then program, then words of
-//! the subcommand, flags, dependencies, script text), then the higher `priority`, then the user's over a
+//! the subcommand, flags, dependencies, script text, files of the project), then the higher `priority`, then the user's over a
 //! built-in one. Two tables that could match the same command and say equally much are an error.
 //!
 //! A user's recipe with the name of a built-in one replaces it.
@@ -194,9 +196,9 @@ pub enum Runs {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShortLived {
-    /// Subcommands; `*` stands for every one that no match table names.
+    /// Subcommands of one or more words; `*` stands for every one that no match table names.
     pub subcommands: Vec<String>,
-    /// Flags, wherever they stand, beside `--help` and `--version`.
+    /// Flags, wherever they stand, beside `--help` and `--version`; `--target=build` is one with that value.
     pub flags: Vec<String>,
 }
 

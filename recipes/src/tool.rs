@@ -17,6 +17,8 @@ pub(crate) struct Tool<'a> {
     pub(crate) file: Option<&'a str>,
     /// What follows: for an interpreter, what follows the module or file.
     pub(crate) args: &'a [Word],
+    /// It lies in the project's own `bin`, where a package manager of Node installs nothing.
+    pub(crate) in_project_bin: bool,
 }
 
 impl<'a> Tool<'a> {
@@ -58,6 +60,7 @@ impl<'a> Tool<'a> {
             module: None,
             file: Some(program),
             args,
+            in_project_bin: matches!(text.strip_prefix("./").unwrap_or(text).split_once('/'), Some(("bin", rest)) if !rest.contains('/')),
         })
     }
 
@@ -76,6 +79,7 @@ impl<'a> Tool<'a> {
             module: None,
             file: file.map(|file| program_name(file.as_str())),
             args: file.map_or(args, |_| &args[at + 1..]),
+            in_project_bin: false,
         }
     }
 
@@ -87,6 +91,7 @@ impl<'a> Tool<'a> {
             module: None,
             file: options.value(&["-jar"]).map(program_name),
             args,
+            in_project_bin: false,
         }
     }
 
@@ -110,6 +115,7 @@ impl<'a> Tool<'a> {
             module,
             file: file.map(|file| program_name(file.as_str())),
             args: args.get(at..).unwrap_or(&[]),
+            in_project_bin: false,
         }
     }
 
@@ -132,6 +138,7 @@ impl<'a> Tool<'a> {
             module: None,
             file: args.get(at).map(|file| program_name(file.as_str())),
             args: args.get(at + 1..).unwrap_or(&[]),
+            in_project_bin: false,
         }
     }
 

@@ -224,6 +224,10 @@ fn what_may_bind_a_port_of_its_own_is_a_guess() {
     };
     assert!(guess(&["./serve"], 3000), "nobody knows what it is");
     assert!(guess(&["vite"], 5173), "its configuration may say anything");
+    assert!(
+        guess(&["nginx", "-c", "nginx.conf"], 8100),
+        "its port stands in its configuration"
+    );
     assert!(!guess(&["vite"], 5174), "it was told");
     assert!(
         !guess(&["vite", "--port", "5173"], 5173),

@@ -190,6 +190,7 @@ pub(super) fn blank(trail: Trail, recipe: &str, name: &str) -> Detection {
         package_dir,
         asked_port: None,
         default_port: None::<Port>,
+        is_by_project: false,
         extra_ports: Vec::new(),
         intercept: Intercept::Preload,
         facts: ToolFacts::default(),

@@ -51,6 +51,7 @@ impl Judge<'_> {
             outcome: Outcome::Service,
             service_type: recipe.service_type.clone(),
             default_port: recipe.port.default,
+            is_by_project: recipe.matches.iter().all(Match::is_for_any_command),
             extra_ports,
             intercept: match recipe.intercept {
                 InterceptRule::Preload => Intercept::Preload,

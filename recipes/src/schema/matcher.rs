@@ -165,6 +165,11 @@ impl Match {
             && !excludes(other, self)
     }
 
+    /// Whether the table is for whatever command is run in such a project.
+    pub(crate) fn is_for_any_command(&self) -> bool {
+        self.program.is_empty() && self.module.is_empty() && self.file.is_empty()
+    }
+
     /// Whether a file is asked for, but not by its name.
     pub(crate) fn any_file(&self) -> bool {
         self.file.iter().any(|file| file.starts_with('*'))

@@ -298,6 +298,23 @@ fn files_of_variables_are_read_as_their_wrappers_do() {
 }
 
 #[test]
+fn a_program_of_the_project_is_no_tool_of_that_name() {
+    for (line, recipe) in [
+        ("./vite", "generic"),
+        ("bin/serve", "generic"),
+        ("./bin/vite --host", "generic"),
+        ("scripts/serve", "generic"),
+        ("bin/rails server", "rails"),
+        ("./bin/puma", "puma"),
+        ("node_modules/.bin/serve", "serve"),
+        ("/usr/local/bin/serve", "serve"),
+        (".venv/bin/flask run", "flask"),
+    ] {
+        assert_eq!(detected(line, &[], &[]).recipe, recipe, "{line}");
+    }
+}
+
+#[test]
 fn what_only_prints_is_no_server() {
     for line in [
         "env",
