@@ -240,10 +240,10 @@ fn command(table: &Match) -> String {
     if table.dependency.len() > 3 || table.manifest.len() > 3 {
         needs.push("…".to_owned());
     }
-    match needs.is_empty() {
-        true => shown,
-        false => format!("{shown} in a project with {}", needs.join(", ")),
+    if needs.is_empty() {
+        return shown;
     }
+    format!("{shown} in a project with {}", needs.join(", "))
 }
 
 fn argument(form: &ArgForm) -> String {
