@@ -58,7 +58,7 @@ impl Tree {
         let mut holds = Vec::new();
         let main = lease.hold.take();
         if session.is_some() {
-            let spares = lease.spares.iter();
+            let spares = lease.spares.iter().chain(&plan.further);
             holds.extend(main);
             holds.extend(spares.filter_map(|&port| Hold::take(port).ok()));
         }
@@ -150,6 +150,7 @@ fn session_plan(lease: &Lease, plan: &RunPlan, redirected: Option<Port>) -> Sess
     SessionPlan {
         pinned: std::iter::once(Pin::from(lease.port))
             .chain(redirection)
+            .chain(plan.further.iter().copied().map(Pin::from))
             .collect(),
         spares: first
             .into_iter()
@@ -221,6 +222,7 @@ mod tests {
             },
             is_guess,
             port: port(3000),
+            further: Vec::new(),
         }
     }
 

@@ -100,6 +100,8 @@ pub struct FurtherPort {
     pub asked: Option<Port>,
     /// The port that it has when nobody says anything.
     pub default: Option<Port>,
+    /// Whether the command can be told another one.
+    pub can_be_told: bool,
 }
 
 /// What is known about the tool beyond its port. Nothing here is acted upon in this crate.

@@ -159,6 +159,9 @@ impl Judge<'_> {
             asked = self.wish_in_env(&extra.env, trail).port();
         }
         self.plan_env(&extra.env, trail, &mut draft);
+        let can_be_told = !draft.replace.is_empty()
+            || draft.env_reaches
+            || form.is_some() && self.slot(known, trail).is_some();
         let planned = Extra {
             name: name.clone(),
             own: asked.or(extra.default),
@@ -172,6 +175,7 @@ impl Judge<'_> {
                 name,
                 asked,
                 default,
+                can_be_told,
             },
             planned,
         )
