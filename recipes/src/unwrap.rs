@@ -8,7 +8,7 @@ mod interpreter;
 mod npm;
 mod pnpm;
 mod prefix;
-mod target;
+mod task_runner;
 mod wrapper;
 mod yarn;
 
@@ -77,10 +77,10 @@ pub(crate) fn step(words: &[Word], trail: &mut Trail, project: &dyn Project) -> 
         },
         program @ ("nix" | "nix-shell") => wrapper::nix(program, args),
         "cargo" => interpreter::cargo(args),
-        "make" | "gmake" => target::make(args, trail, project),
-        "just" => target::just(args, trail, project),
-        "task" | "go-task" => target::task(args, trail, project),
-        "composer" => target::composer(args, trail, project),
+        "make" | "gmake" => task_runner::make(args, trail, project),
+        "just" => task_runner::just(args, trail, project),
+        "task" | "go-task" => task_runner::task(args, trail, project),
+        "composer" => task_runner::composer(args, trail, project),
         program => wrapper::plain_wrapper(program, args, trail),
     }
 }
