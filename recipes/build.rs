@@ -79,12 +79,15 @@ fn triggers(recipe: &Table) -> Vec<String> {
                 .collect()
         };
         let (modules, files, programs) = (list("module"), list("file"), list("program"));
+        let dependencies = list("dependency");
         if !modules.is_empty() {
             words.extend(modules.iter().map(|module| format!("-m {module}")));
-        } else if !files.is_empty() && !files.contains(&"*") {
+        } else if !files.is_empty() && !files.iter().any(|file| file.starts_with('*')) {
             words.extend(files.iter().map(|file| format!("./{file}")));
         } else if !programs.is_empty() {
             words.extend(programs.iter().map(ToString::to_string));
+        } else if !dependencies.is_empty() {
+            words.extend(dependencies.iter().map(|name| format!("+{name}")));
         } else {
             words.push("*".to_owned());
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use styxy_protocol::{Port, ServiceType};
-use styxy_recipes::{Detection, Intercept, Outcome, Reach};
+use styxy_recipes::{Detection, Intercept, Outcome, Ports, Reach};
 
 use crate::env_names;
 use crate::lease::Wish;
@@ -30,6 +30,8 @@ pub(crate) struct RunPlan {
     pub(crate) is_guess: bool,
     /// The port.
     pub(crate) port: Port,
+    /// Further ports that the tool was told.
+    pub(crate) further: Vec<Port>,
 }
 
 /// How the user said which port it is to be.
@@ -43,18 +45,39 @@ pub(crate) enum Insistence {
     Strict,
 }
 
-/// Puts the port into the command as its recipe says.
-pub(crate) fn plan(
+/// Further ports of the command that somebody has: each gets one of the spares, as far as there are enough. The
+/// others are left to the tool.
+pub(crate) fn further_ports<'d>(
+    detection: &'d Detection,
+    spares: &mut Vec<Port>,
+    is_free: impl Fn(Port) -> bool,
+) -> Vec<(&'d str, Port)> {
+    let mut found = Vec::new();
+    for further in &detection.extra_ports {
+        let wanted = further.asked.or(further.default);
+        if further.can_be_told
+            && wanted.is_some_and(|wanted| !is_free(wanted))
+            && let Some(spare) = spares.pop()
+        {
+            found.push((further.name.as_str(), spare));
+        }
+    }
+    found
+}
+
+/// Puts the ports into the command as its recipe says.
+pub(crate) fn plan<'a>(
     detection: &Detection,
     command: &[OsString],
-    port: Port,
+    ports: impl Into<Ports<'a>>,
     insistence: Insistence,
     lease_id: &str,
 ) -> RunPlan {
+    let ports = ports.into();
     let injection = match insistence {
-        Insistence::None => detection.inject(port, command),
-        Insistence::Named => detection.inject_always(port, command),
-        Insistence::Strict => detection.inject_strict(port, command),
+        Insistence::None => detection.inject(ports, command),
+        Insistence::Named => detection.inject_always(ports, command),
+        Insistence::Strict => detection.inject_strict(ports, command),
     };
     let mut env: Vec<(OsString, OsString)> = injection
         .env
@@ -65,13 +88,21 @@ pub(crate) fn plan(
         env.push((env_names::LEASE.into(), lease_id.into()));
     }
     let was_told_nothing = injection.reach == Reach::Unneeded && detection.asked_port.is_none();
+    // Its port stands where no recipe can read it: in a configuration file or in the program.
+    let wants_unknown_port = detection.asked_port.is_none()
+        && detection.default_port.is_none()
+        && injection.reach != Reach::Argument;
     RunPlan {
         argv: injection.argv,
         env,
         intercept: detection.intercept == Intercept::Preload,
         reach: injection.reach,
-        is_guess: detection.outcome == Outcome::Generic || was_told_nothing,
-        port,
+        is_guess: detection.outcome == Outcome::Generic
+            || detection.is_by_project
+            || was_told_nothing
+            || wants_unknown_port,
+        port: ports.main,
+        further: ports.extra.iter().map(|&(_, port)| port).collect(),
     }
 }
 

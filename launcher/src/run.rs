@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use styxy_daemon::kernel;
 use styxy_protocol::{Port, ServiceType};
-use styxy_recipes::{Catalog, Command, Detection, Outcome, detect};
+use styxy_recipes::{Catalog, Command, Detection, Outcome, Ports, detect};
 
 use crate::cli::RunArgs;
 use crate::context::Context;
@@ -202,10 +203,16 @@ fn lease_and_start(
     if let Some(notice) = announcement(wish, &lease) {
         notices.say(notice);
     }
+    let mut lease = lease;
+    let is_free = |port| port != lease.port && kernel::port_is_free(port);
+    let further = plan::further_ports(&service.detection, &mut lease.spares, is_free);
     let plan = plan::plan(
         &service.detection,
         &args.command,
-        lease.port,
+        Ports {
+            main: lease.port,
+            extra: &further,
+        },
         service.insistence,
         &lease.id,
     );

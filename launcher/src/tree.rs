@@ -65,7 +65,7 @@ impl Tree {
         let mut holds = Vec::new();
         let main = lease.hold.take();
         if session.is_some() {
-            let spares = lease.spares.iter();
+            let spares = lease.spares.iter().chain(&plan.further);
             holds.extend(main);
             holds.extend(spares.filter_map(|&port| Hold::take(port).ok()));
         }
@@ -174,6 +174,7 @@ fn session_plan(lease: &Lease, plan: &RunPlan, redirected: Option<Port>) -> Sess
     SessionPlan {
         pinned: std::iter::once(Pin::from(lease.port))
             .chain(redirection)
+            .chain(plan.further.iter().copied().map(Pin::from))
             .collect(),
         spares: first
             .into_iter()
@@ -257,6 +258,7 @@ mod tests {
             },
             is_guess,
             port: port(3000),
+            further: Vec::new(),
         }
     }
 

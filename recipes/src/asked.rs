@@ -9,7 +9,7 @@ use styxy_protocol::Port;
 
 use crate::invocation::{Origin, Word};
 use crate::options::{Flag, Options};
-use crate::schema::{ArgForm, PortRules, ValueStyle};
+use crate::schema::{ArgForm, PortRules, Separator, ValueStyle};
 
 /// What the arguments say about the port.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,10 +72,8 @@ pub(crate) fn in_arguments<'a>(
     options: &Options<'a>,
     subcommand: usize,
 ) -> InArguments<'a> {
-    for flag in options.flags.iter().rev() {
-        if let Some(found) = rules.argv.iter().find_map(|form| in_flag(form, flag, args)) {
-            return found;
-        }
+    if let Some(found) = in_flags(&rules.argv, args, options) {
+        return found;
     }
     let mut positional = rules
         .argv
@@ -94,13 +92,37 @@ pub(crate) fn in_arguments<'a>(
         .unwrap_or(InArguments::Taken)
 }
 
+/// What the last flag of one of these forms says.
+pub(crate) fn in_flags<'a>(
+    forms: &[ArgForm],
+    args: &'a [Word],
+    options: &Options<'a>,
+) -> Option<InArguments<'a>> {
+    options.flags.iter().rev().find_map(|flag| {
+        let mut found = forms.iter().filter_map(|form| in_flag(form, flag, args));
+        let first = found.next()?;
+        if first != InArguments::Unclear {
+            return Some(first);
+        }
+        // Another form of the same flag may read what this one could not.
+        let clearer = found.find(|other| *other != InArguments::Unclear);
+        Some(clearer.unwrap_or(first))
+    })
+}
+
 /// What a flag says if it is one of this form; `--port=N` and `-pN` count as `--port N` and `-p N`.
 fn in_flag<'a>(form: &ArgForm, flag: &Flag<'a>, args: &'a [Word]) -> Option<InArguments<'a>> {
     let name = form.flag.as_deref()?;
     if flag.name == name {
         let Some((at, start, _)) = flag.value else {
-            return Some(InArguments::Unclear);
+            // `--serve` alone is a switch where the port comes as `--serve=8000`.
+            return (form.separator == Separator::Word).then_some(InArguments::Unclear);
         };
+        if let Some(setting) = form.setting() {
+            let is_it = args[at].as_str().get(start..)?.starts_with(setting);
+            let start = start + setting.len();
+            return is_it.then(|| in_value(ValueStyle::Number, &args[at], start))?;
+        }
         return Some(in_value(form.style, &args[at], start).unwrap_or(InArguments::Unclear));
     }
     let is_short = name.len() == 2;
@@ -117,10 +139,17 @@ fn in_value(style: ValueStyle, word: &Word, start: usize) -> Option<InArguments<
         let otherwise = otherwise.and_then(Number::parse);
         return Some(InArguments::Variable { name, otherwise });
     }
+    // People write an address where a number would do; only the number in it is changed.
+    let styles = [
+        style,
+        ValueStyle::Number,
+        ValueStyle::Address,
+        ValueStyle::Url,
+    ];
     let Range {
         start: from,
         end: to,
-    } = digits(style, value)?;
+    } = styles.into_iter().find_map(|style| digits(style, value))?;
     Some(InArguments::At(Place {
         origin: word.origin,
         before: &text[..start + from],
@@ -132,7 +161,7 @@ fn in_value(style: ValueStyle, word: &Word, start: usize) -> Option<InArguments<
 /// Where the digits of a port stand in a value.
 fn digits(style: ValueStyle, value: &str) -> Option<Range<usize>> {
     let (start, end) = match style {
-        ValueStyle::Number => (0, value.len()),
+        ValueStyle::Number | ValueStyle::Setting => (0, value.len()),
         ValueStyle::Address => (value.rfind(':')? + 1, value.len()),
         ValueStyle::Url => {
             let authority = value.find("://")? + 3;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use crate::RecipeError;
-use crate::schema::{Match, Recipe, RecipeFile};
+use crate::schema::{DEPENDENCY, Match, Recipe, RecipeFile};
 
 include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
@@ -101,6 +101,17 @@ impl Catalog {
             }
         }
         found
+    }
+
+    /// The trigger words of the recipes that go by dependencies alone, as far as the package has them.
+    pub(crate) fn dependency_words(&self, has: impl Fn(&str) -> bool) -> Vec<String> {
+        let tables = self.user.iter().flat_map(|recipe| &recipe.matches);
+        let of_user = tables.flat_map(Match::triggers);
+        let start = INDEX.partition_point(|(word, _)| *word < DEPENDENCY);
+        let builtin = INDEX[start..].iter().map(|(word, _)| (*word).to_owned());
+        let builtin = builtin.take_while(|word| word.starts_with(DEPENDENCY));
+        let has = |word: &String| word.strip_prefix(DEPENDENCY).is_some_and(&has);
+        of_user.chain(builtin).filter(has).collect()
     }
 
     fn is_replaced(&self, name: &str) -> bool {

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use styxy_protocol::{Port, ServiceType};
 
 use crate::plan::{Manner, Plan};
-use crate::schema::EnvForm;
+use crate::schema::{EnvForm, NoOpen, OnConflict, Recipe};
 use crate::{Catalog, Command, Project};
 
 mod follow;
 mod judge;
+mod service;
 mod wish;
 
 /// What to do with the command.
@@ -75,6 +76,65 @@ pub enum Reach {
     None,
 }
 
+/// The ports of a command. A lone [`Port`] is one without further ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports<'a> {
+    /// The one that the user knows the service by.
+    pub main: Port,
+    /// Further ones, by the names in [`Detection::extra_ports`]. One that is not given is left to the tool.
+    pub extra: &'a [(&'a str, Port)],
+}
+
+impl From<Port> for Ports<'_> {
+    fn from(main: Port) -> Self {
+        Self { main, extra: &[] }
+    }
+}
+
+/// A further port that the command opens beside its own: an inspector, a peer, an administration interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FurtherPort {
+    /// Its name within the command.
+    pub name: String,
+    /// The port that the user asked for by the tool's own means.
+    pub asked: Option<Port>,
+    /// The port that it has when nobody says anything.
+    pub default: Option<Port>,
+    /// Whether the command can be told another one.
+    pub can_be_told: bool,
+}
+
+/// What is known about the tool beyond its port. Nothing here is acted upon in this crate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolFacts {
+    /// What keeps it from opening a browser.
+    pub no_open: Vec<NoOpen>,
+    /// What it does when its port is taken.
+    pub on_conflict: Option<OnConflict>,
+    /// A file, relative to the package, that lets only one instance run in a project.
+    pub project_lock: Option<PathBuf>,
+    /// It is ready when it answers `GET` on this path with a status below 500; without it, when it listens.
+    pub ready_path: Option<String>,
+    /// Whether a rewritten port must be hidden from `getsockname` (cluster modes).
+    pub spoof_getsockname: bool,
+}
+
+impl ToolFacts {
+    pub(crate) fn of(recipe: &Recipe) -> Self {
+        let ready = recipe.readiness.as_ref();
+        Self {
+            no_open: recipe.no_open.clone(),
+            on_conflict: recipe.on_conflict,
+            project_lock: recipe
+                .project_lock
+                .as_ref()
+                .map(|path| path.as_str().into()),
+            ready_path: ready.map(|ready| ready.http_path.as_str().to_owned()),
+            spoof_getsockname: recipe.spoof_getsockname,
+        }
+    }
+}
+
 /// The command with its port. Where [`Outcome`] says that no port is leased, it is the command as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Injection {
@@ -105,8 +165,14 @@ pub struct Detection {
     pub asked_port: Option<Asked>,
     /// The port that the tool takes when nobody asks for another.
     pub default_port: Option<Port>,
+    /// The command itself says nothing: what is known is what its project usually runs. It may bind any port.
+    pub is_by_project: bool,
+    /// Further ports that the command opens. Those that nobody leases are left to the tool and to interception.
+    pub extra_ports: Vec<FurtherPort>,
     /// Whether to intercept.
     pub intercept: Intercept,
+    /// What else is known about the tool.
+    pub facts: ToolFacts,
     pub(crate) plan: Plan,
 }
 
@@ -119,6 +185,7 @@ impl Detection {
         Self {
             outcome: Outcome::Generic,
             intercept: Intercept::Preload,
+            extra_ports: Vec::new(),
             plan: Plan {
                 len: argv.len(),
                 env: vec![EnvForm::named("PORT")],
@@ -129,23 +196,23 @@ impl Detection {
         }
     }
 
-    /// The command `argv` (the one that was detected) with `port`. A tool that takes this port by itself is told
+    /// The command `argv` (the one that was detected) with its ports. A tool that takes this port by itself is told
     /// nothing, so that its own configuration files stay in force.
     #[must_use]
-    pub fn inject(&self, port: Port, argv: &[OsString]) -> Injection {
-        self.plan.inject(port, argv, Manner::IfNeeded)
+    pub fn inject<'a>(&self, ports: impl Into<Ports<'a>>, argv: &[OsString]) -> Injection {
+        self.plan.inject(&ports.into(), argv, Manner::IfNeeded)
     }
 
     /// The same for a user who names this port: the tool is told in any case.
     #[must_use]
-    pub fn inject_always(&self, port: Port, argv: &[OsString]) -> Injection {
-        self.plan.inject(port, argv, Manner::Always)
+    pub fn inject_always<'a>(&self, ports: impl Into<Ports<'a>>, argv: &[OsString]) -> Injection {
+        self.plan.inject(&ports.into(), argv, Manner::Always)
     }
 
     /// The same for a user who wants this port or none: tools that would wander off are told to end instead.
     #[must_use]
-    pub fn inject_strict(&self, port: Port, argv: &[OsString]) -> Injection {
-        self.plan.inject(port, argv, Manner::Strict)
+    pub fn inject_strict<'a>(&self, ports: impl Into<Ports<'a>>, argv: &[OsString]) -> Injection {
+        self.plan.inject(&ports.into(), argv, Manner::Strict)
     }
 }
 

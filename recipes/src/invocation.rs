@@ -106,6 +106,8 @@ pub(crate) struct Trail {
     pub(crate) env_cleared: bool,
     /// Variables that do not reach it (`env -u NAME`).
     pub(crate) env_unset: Vec<String>,
+    /// Files from which wrappers set the variables that the environment does not have, the last one weighs most.
+    pub(crate) env_files: Vec<PathBuf>,
     /// The innermost script: its package's directory, its name, its text.
     pub(crate) script: Option<(PathBuf, String, String)>,
     /// Scripts that were followed, against cycles.
@@ -121,6 +123,7 @@ impl Trail {
             assignments: Vec::new(),
             env_cleared: false,
             env_unset: Vec::new(),
+            env_files: Vec::new(),
             script: None,
             seen: Vec::new(),
             tail: Tail::default(),
@@ -198,4 +201,45 @@ fn shorten(text: String) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+/// Scripts that people name like this build or check something; a server among them is found by its recipe.
+pub(crate) fn is_chore(script: &str) -> bool {
+    const FIRST: [&str; 31] = [
+        "build",
+        "bundle",
+        "bootstrap",
+        "check",
+        "ci",
+        "clean",
+        "codegen",
+        "compile",
+        "coverage",
+        "deploy",
+        "fmt",
+        "format",
+        "generate",
+        "install",
+        "lint",
+        "migrate",
+        "migrations",
+        "postinstall",
+        "prebuild",
+        "precommit",
+        "prepare",
+        "prettier",
+        "publish",
+        "release",
+        "seed",
+        "setup",
+        "test",
+        "tests",
+        "type-check",
+        "typecheck",
+        "validate",
+    ];
+    const LAST: [&str; 5] = ["migrate", "seed", "generate", "codegen", "reset"];
+    let mut parts = script.split([':', '.']);
+    let first = parts.next().unwrap_or(script);
+    FIRST.contains(&first) || parts.next_back().is_some_and(|last| LAST.contains(&last))
 }

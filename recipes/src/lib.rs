@@ -26,7 +26,10 @@ mod words;
 
 pub use catalog::{Catalog, RecipeSource};
 pub use command::{Command, Project};
-pub use detection::{Asked, AskedFrom, Detection, Injection, Intercept, Outcome, Reach, detect};
+pub use detection::{
+    Asked, AskedFrom, Detection, FurtherPort, Injection, Intercept, Outcome, Ports, Reach,
+    ToolFacts, detect,
+};
 pub use error::RecipeError;
 pub use package::{Package, PackageError};
 pub use running::service_type_of_process;

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use crate::Package;
 use crate::catalog::{Candidate, Catalog};
 use crate::options::Options;
-use crate::schema::{Match, Recipe, Separator};
+use crate::schema::{Ecosystem, Manifest, Match, Recipe, Runs, Separator};
 use crate::tool::Tool;
 
 /// What the recipes say of a tool.
@@ -24,10 +24,14 @@ pub(crate) enum Matched<'a> {
 
 /// What a match table may ask about beside the tool itself.
 pub(crate) struct Surroundings<'a> {
-    /// Reads the nearest package; called at most once.
+    /// Reads the nearest package.
     pub(crate) package: &'a dyn Fn() -> Option<Package>,
+    /// Whether a file of the project is there and holds the text.
+    pub(crate) manifest: &'a dyn Fn(&Manifest) -> bool,
     /// Text of the script that is run.
     pub(crate) script: Option<&'a str>,
+    /// The script's name says that it builds or checks something.
+    pub(crate) is_chore: bool,
 }
 
 /// Finds the recipe for `tool`.
@@ -41,52 +45,59 @@ pub(crate) fn best<'a>(
         return matched;
     }
     // Recipes that go by the project alone are for commands that say nothing themselves.
-    among(catalog.candidates(&["*".to_owned()]), tool, around)
+    let mut words = vec!["*".to_owned()];
+    if let Some(package) = (around.package)() {
+        words.extend(catalog.dependency_words(|name| package.dependencies.contains(name)));
+    }
+    among(catalog.candidates(&words), tool, around)
 }
 
 fn among<'a>(
-    candidates: Vec<Candidate<'a>>,
+    mut candidates: Vec<Candidate<'a>>,
     tool: &Tool<'_>,
     around: &Surroundings<'_>,
 ) -> Matched<'a> {
+    // `bin/serve` of a project is its own, whatever a package of that name does.
+    candidates.retain(|Candidate { recipe, from_user }| {
+        *from_user || !tool.in_project_bin || recipe.ecosystem != Ecosystem::Node
+    });
     let package = OnceCell::new();
-    let mut best: Option<((u32, i8, bool), usize, usize)> = None;
+    let mut tables: Vec<((u32, i8, bool), usize, &Match)> = Vec::new();
     for (position, candidate) in candidates.iter().enumerate() {
-        let options = sorted(&candidate.recipe, tool);
-        for table in &candidate.recipe.matches {
-            let facts = Facts {
-                tool,
-                options: &options,
-                around,
-                package: &package,
-            };
-            let Some(words) = facts.fits(table) else {
-                continue;
-            };
-            let rank = (
-                table.specificity(),
-                candidate.recipe.priority,
-                candidate.from_user,
-            );
-            if best.is_none_or(|(best, ..)| rank > best) {
-                best = Some((rank, position, words));
-            }
-        }
+        let Candidate { recipe, from_user } = candidate;
+        let rank = |table: &Match| (table.specificity(), recipe.priority, *from_user);
+        let ranked = recipe
+            .matches
+            .iter()
+            .map(|table| (rank(table), position, table));
+        tables.extend(ranked);
     }
-    let Some((_, position, words)) = best else {
+    // What says most is tried first, so that the project's files are asked for only where nothing else decides.
+    tables.sort_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
+    let best = tables.iter().find_map(|(_, position, table)| {
+        let options = sorted(&candidates[*position].recipe, tool);
+        let facts = Facts {
+            tool,
+            options: &options,
+            around,
+            package: &package,
+        };
+        facts.fits(table).map(|words| (*position, words))
+    });
+    let Some((position, words)) = best else {
         return no_server(candidates, tool, around, &package);
     };
     let Some(Candidate { recipe, .. }) = candidates.into_iter().nth(position) else {
         return Matched::Nothing;
     };
     let reason = match recipe.runs {
-        crate::schema::Runs::SeveralServices => return Matched::Several(recipe),
-        crate::schema::Runs::ShortLived => Some(format!("`{}` is no server", tool.name())),
-        crate::schema::Runs::Service => short_lived(&recipe, tool),
+        Runs::ShortLived => Some(format!("`{}` is no server", tool.name())),
+        Runs::Service | Runs::SeveralServices => short_lived(&recipe, tool),
     };
-    match reason {
-        Some(why) => Matched::ShortLived(recipe, why),
-        None => Matched::Service(recipe, words),
+    match (reason, recipe.runs) {
+        (Some(why), _) => Matched::ShortLived(recipe, why),
+        (None, Runs::SeveralServices) => Matched::Several(recipe),
+        (None, _) => Matched::Service(recipe, words),
     }
 }
 
@@ -133,33 +144,49 @@ fn no_server<'a>(
 /// Why a use of the recipe's program is no service, if it is none.
 fn short_lived(recipe: &Recipe, tool: &Tool<'_>) -> Option<String> {
     let options = sorted(recipe, tool);
-    let flags = &recipe.short_lived.flags;
-    let is_short = |name: &str| {
-        matches!(name, "--help" | "--version") || flags.iter().any(|flag| flag == name)
-    };
-    if let Some(flag) = options.flags.iter().find(|flag| is_short(flag.name)) {
-        return Some(format!(
-            "`{}` is no server with `{}`",
-            tool.name(),
-            flag.name
-        ));
+    let own = recipe.short_lived.flags.iter().map(String::as_str);
+    let mut flags = ["--help", "--version"].into_iter().chain(own);
+    if let Some(flag) = flags.find(|flag| has_flag(&options, flag)) {
+        return Some(format!("`{}` is no server with `{flag}`", tool.name()));
     }
-    let subcommand = tool.args.get(*options.positionals.first()?)?.as_str();
-    let listed = recipe
-        .short_lived
-        .subcommands
-        .iter()
-        .any(|word| word == subcommand);
-    listed.then(|| format!("`{} {subcommand}` is no server", tool.name()))
+    let mut subcommands = recipe.short_lived.subcommands.iter();
+    let listed = subcommands.find(|words| has_subcommand(&options, tool, words))?;
+    Some(format!("`{} {listed}` is no server", tool.name()))
+}
+
+/// Whether a flag is given; `--only=auth` asks for its value too.
+fn has_flag(options: &Options<'_>, flag: &str) -> bool {
+    let (name, value) = match flag.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (flag, None),
+    };
+    options.flags.iter().any(|given| {
+        let given_value = given.value.map(|(_, _, value)| value);
+        given.name == name && value.is_none_or(|value| given_value == Some(value))
+    })
+}
+
+/// Whether the command begins with these words; `""` is a command without any.
+fn has_subcommand(options: &Options<'_>, tool: &Tool<'_>, words: &str) -> bool {
+    if words.is_empty() {
+        return options.positionals.is_empty();
+    }
+    let mut given = options.positionals.iter().map(|&at| tool.args[at].as_str());
+    words.split(' ').all(|word| given.next() == Some(word))
 }
 
 /// The tool's arguments as the recipe reads them.
 pub(crate) fn sorted<'a>(recipe: &Recipe, tool: &Tool<'a>) -> Options<'a> {
     Options::all(tool.args, |flag| {
-        let is_port =
-            recipe.port.argv.iter().any(|form| {
-                form.separator == Separator::Word && form.flag.as_deref() == Some(flag)
-            });
+        let extra = recipe.extra_ports.iter().flat_map(|extra| &extra.argv);
+        let mut forms = recipe
+            .port
+            .argv
+            .iter()
+            .chain(&recipe.port.also)
+            .chain(extra);
+        let is_port = forms
+            .any(|form| form.separator == Separator::Word && form.flag.as_deref() == Some(flag));
         is_port || recipe.value_flags.iter().any(|known| known == flag)
     })
 }
@@ -174,25 +201,28 @@ struct Facts<'a> {
 impl Facts<'_> {
     /// How many words the subcommand takes, if the table fits.
     fn fits(&self, table: &Match) -> Option<usize> {
-        let has_flag = |flag: &String| self.options.flags.iter().any(|given| given.name == flag);
+        let has_flag = |flag: &String| has_flag(self.options, flag);
         let fits = self.same_program(table)
+            && !(self.around.is_chore && table.goes_by_the_project())
             && table.flags.iter().all(has_flag)
             && !table.without_flags.iter().any(has_flag)
-            && (table.script.is_empty() || table.script.iter().any(|text| self.script_has(text)))
-            && (table.dependency.is_empty()
-                || table.dependency.iter().any(|name| self.depends_on(name)));
-        if !fits {
-            return None;
-        }
-        if table.subcommand.is_empty() {
-            return Some(0);
-        }
-        table
-            .subcommand
-            .iter()
-            .filter(|words| self.has_subcommand(words))
-            .map(|words| words.split(' ').filter(|word| !word.is_empty()).count())
-            .max()
+            && (table.script.is_empty() || table.script.iter().any(|text| self.script_has(text)));
+        let words = match table.subcommand.as_slice() {
+            _ if !fits => None,
+            [] => Some(0),
+            subcommands => subcommands
+                .iter()
+                .filter(|words| has_subcommand(self.options, self.tool, words))
+                .map(|words| words.split(' ').filter(|word| !word.is_empty()).count())
+                .max(),
+        };
+        words.filter(|_| self.project_fits(table))
+    }
+
+    /// The conditions for which files have to be read.
+    fn project_fits(&self, table: &Match) -> bool {
+        (table.dependency.is_empty() || table.dependency.iter().any(|name| self.depends_on(name)))
+            && (table.manifest.is_empty() || table.manifest.iter().any(self.around.manifest))
     }
 
     fn same_program(&self, table: &Match) -> bool {
@@ -200,21 +230,13 @@ impl Facts<'_> {
             list.is_empty()
                 || word.is_some_and(|word| list.iter().any(|known| known == word || known == "*"))
         };
+        let has_ending = |word: &str| {
+            let mut endings = table.file.iter().filter_map(|file| file.strip_prefix('*'));
+            endings.any(|ending| !ending.is_empty() && word.ends_with(ending))
+        };
         one_of(&table.program, Some(self.tool.program))
             && one_of(&table.module, self.tool.module)
-            && one_of(&table.file, self.tool.file)
-    }
-
-    fn has_subcommand(&self, words: &str) -> bool {
-        if words.is_empty() {
-            return self.options.positionals.is_empty();
-        }
-        let mut given = self
-            .options
-            .positionals
-            .iter()
-            .map(|&at| self.tool.args[at].as_str());
-        words.split(' ').all(|word| given.next() == Some(word))
+            && (one_of(&table.file, self.tool.file) || self.tool.file.is_some_and(has_ending))
     }
 
     fn script_has(&self, text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! How a port gets into a command: which words change, which are inserted, which variables are set.
+//! How ports get into a command: which words change, which are inserted, which variables are set.
 //!
 //! A plan is made for one command line and touches only the words that it names.
 
@@ -6,7 +6,7 @@ use std::ffi::OsString;
 
 use styxy_protocol::Port;
 
-use crate::detection::{Injection, Reach};
+use crate::detection::{Injection, Ports, Reach};
 use crate::schema::{ArgForm, EnvForm};
 
 /// Everything needed to inject a port.
@@ -16,7 +16,9 @@ pub(crate) struct Plan {
     pub(crate) len: usize,
     /// Words that hold the port already.
     pub(crate) replace: Vec<Replace>,
-    /// Words to add.
+    /// Where words can be added at all.
+    pub(crate) slot: Option<Slot>,
+    /// What is added there.
     pub(crate) insert: Option<Insert>,
     /// Variables to set.
     pub(crate) env: Vec<EnvForm>,
@@ -24,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) env_reaches: bool,
     /// The port that the tool takes when it is told nothing, as far as the recipe can promise.
     pub(crate) own: Option<Port>,
+    /// The further ports of the command.
+    pub(crate) extra: Vec<Extra>,
 }
 
 /// How insistent an injection is.
@@ -47,59 +51,88 @@ pub(crate) struct Replace {
     pub(crate) is_argument: bool,
 }
 
-/// Words to add before position `at`.
+/// A place for words: before position `at`, behind so many `--`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    pub(crate) at: usize,
+    pub(crate) dashes: usize,
+}
+
+/// Words to add.
 #[derive(Clone, Debug)]
 pub(crate) struct Insert {
-    pub(crate) at: usize,
-    /// How many `--` come first.
-    pub(crate) dashes: usize,
-    pub(crate) form: ArgForm,
+    /// Arguments with the port, in this order.
+    pub(crate) forms: Vec<ArgForm>,
     /// Words that go with an added port.
     pub(crate) with: Vec<String>,
     /// Words that are added when only this port will do.
     pub(crate) strict: Vec<String>,
 }
 
+/// A further port, by the name that its recipe gives it.
+#[derive(Clone, Debug)]
+pub(crate) struct Extra {
+    pub(crate) name: String,
+    /// The port that it has when the tool is told nothing.
+    pub(crate) own: Option<Port>,
+    pub(crate) replace: Vec<Replace>,
+    /// The argument to add when no word holds the port.
+    pub(crate) form: Option<ArgForm>,
+    pub(crate) env: Vec<EnvForm>,
+}
+
+/// A command under way to its ports.
+struct Draft {
+    argv: Vec<OsString>,
+    added: Vec<String>,
+    env: Vec<(String, OsString)>,
+}
+
 impl Plan {
-    /// `argv` with `port`. A command of another length is not the one that was planned for: it stays as it is.
-    pub(crate) fn inject(&self, port: Port, argv: &[OsString], manner: Manner) -> Injection {
-        let mut argv = argv.to_vec();
-        if manner == Manner::IfNeeded && self.own == Some(port) && argv.len() == self.len {
-            return Injection {
-                argv,
-                env: Vec::new(),
-                reach: Reach::Unneeded,
-            };
-        }
+    /// `argv` with its ports. A command of another length is not the one that was planned for: it stays as it is.
+    pub(crate) fn inject(&self, ports: &Ports<'_>, argv: &[OsString], manner: Manner) -> Injection {
         let fits = argv.len() == self.len;
-        if fits {
-            for Replace {
-                at, before, after, ..
-            } in &self.replace
-            {
-                if let Some(word) = argv.get_mut(*at) {
-                    *word = format!("{before}{port}{after}").into();
-                }
-            }
-            if let Some(insert) = &self.insert {
-                let at = insert.at.min(argv.len());
-                argv.splice(at..at, insert.words(port, manner));
+        let mut draft = Draft {
+            argv: argv.to_vec(),
+            added: Vec::new(),
+            env: Vec::new(),
+        };
+        let unneeded = fits && manner == Manner::IfNeeded && self.own == Some(ports.main);
+        if !unneeded {
+            let added = self.insert.iter().filter(|_| self.slot.is_some());
+            let added = added.flat_map(|insert| insert.words(ports.main, manner));
+            draft.put(ports.main, &self.replace, added, &self.env);
+        }
+        for extra in &self.extra {
+            let given = ports.extra.iter().find(|(name, _)| *name == extra.name);
+            if let Some(&(_, port)) = given.filter(|(_, port)| extra.own != Some(*port)) {
+                let form = extra.form.iter().filter(|_| self.slot.is_some());
+                let added = form.flat_map(|form| form.words(port));
+                draft.put(port, &extra.replace, added, &extra.env);
             }
         }
-        let env = self
-            .env
-            .iter()
-            .map(|form| (form.name.clone(), form.with(port).into()))
-            .collect();
+        if !fits {
+            draft.argv = argv.to_vec();
+        } else if let Some(slot) = self.slot.filter(|_| !draft.added.is_empty()) {
+            let at = slot.at.min(draft.argv.len());
+            let dashes = std::iter::repeat_n("--".to_owned(), slot.dashes);
+            let words = dashes.chain(draft.added).map(OsString::from);
+            draft.argv.splice(at..at, words);
+        }
         Injection {
-            argv,
-            env,
-            reach: if fits { self.reach() } else { Reach::None },
+            argv: draft.argv,
+            env: draft.env,
+            reach: match (unneeded, fits) {
+                (true, _) => Reach::Unneeded,
+                (false, true) => self.reach(),
+                (false, false) => Reach::None,
+            },
         }
     }
 
     fn reach(&self) -> Reach {
-        if self.insert.is_some() || self.replace.iter().any(|replace| replace.is_argument) {
+        let adds = self.slot.is_some() && self.insert.is_some();
+        if adds || self.replace.iter().any(|replace| replace.is_argument) {
             Reach::Argument
         } else if self.env_reaches || !self.replace.is_empty() {
             Reach::Environment
@@ -109,18 +142,40 @@ impl Plan {
     }
 }
 
+impl Draft {
+    fn put(
+        &mut self,
+        port: Port,
+        replace: &[Replace],
+        added: impl Iterator<Item = String>,
+        env: &[EnvForm],
+    ) {
+        for Replace {
+            at, before, after, ..
+        } in replace
+        {
+            if let Some(word) = self.argv.get_mut(*at) {
+                *word = format!("{before}{port}{after}").into();
+            }
+        }
+        self.added.extend(added);
+        let set = env
+            .iter()
+            .map(|form| (form.name.clone(), form.with(port).into()));
+        self.env.extend(set);
+    }
+}
+
 impl Insert {
-    fn words(&self, port: Port, manner: Manner) -> Vec<OsString> {
+    fn words(&self, port: Port, manner: Manner) -> impl Iterator<Item = String> {
         let strict: &[String] = if manner == Manner::Strict {
             &self.strict
         } else {
             &[]
         };
-        std::iter::repeat_n("--".to_owned(), self.dashes)
-            .chain(self.form.words(port))
+        let forms = self.forms.iter().flat_map(move |form| form.words(port));
+        forms
             .chain(self.with.iter().cloned())
             .chain(strict.iter().cloned())
-            .map(OsString::from)
-            .collect()
     }
 }

@@ -34,8 +34,10 @@
 //! sets = ["PORT=4101"]
 //! ```
 //!
+//! Further keys are with the types below; `docs/adding-a-tool.md` goes through them.
+//!
 //! Which recipe wins: the one whose match table says more (file or module, then program, then words of
-//! the subcommand, flags, dependencies, script text), then the higher `priority`, then the user's over a
+//! the subcommand, flags, dependencies, script text, files of the project), then the higher `priority`, then the user's over a
 //! built-in one. Two tables that could match the same command and say equally much are an error.
 //!
 //! A user's recipe with the name of a built-in one replaces it.
@@ -48,8 +50,11 @@ use serde::Deserialize;
 use styxy_protocol::ServiceType;
 
 pub use example::{Example, ExampleOutcome, ExamplePackage};
-pub use matcher::Match;
-pub use port::{ArgForm, EnvForm, ExtraPort, PortRules, Repeat, Separator, ValueStyle};
+pub(crate) use matcher::DEPENDENCY;
+pub use matcher::{Manifest, Match};
+pub use port::{
+    ArgForm, EnvForm, ExtraPort, NoOpen, Placement, PortRules, Repeat, Separator, ValueStyle,
+};
 
 /// One recipe file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -89,22 +94,22 @@ pub struct Recipe {
     /// How the port gets in.
     #[serde(default)]
     pub port: PortRules,
-    /// Further ports of the same command. Carried for a later stage: leases for several ports of one run.
+    /// Further ports of the same command; see [`crate::Detection::extra_ports`].
     #[serde(default)]
     pub extra_ports: Vec<ExtraPort>,
-    /// Words that keep the tool from opening a browser. Carried for a later stage: `styxy run --open`.
+    /// What keeps the tool from opening a browser.
     #[serde(default)]
-    pub no_open: Vec<String>,
-    /// What the tool does when its port is taken. Carried for a later stage: wording of notes.
+    pub no_open: Vec<NoOpen>,
+    /// What the tool does when its port is taken.
     #[serde(default)]
     pub on_conflict: Option<OnConflict>,
-    /// A file, relative to the package, that lets only one instance run in a project. Carried for a later stage.
+    /// A file, relative to the package, that lets only one instance run in a project.
     #[serde(default)]
-    pub project_lock: Option<String>,
-    /// How to tell that it is ready. Carried for a later stage; without it, ready means listening.
+    pub project_lock: Option<ProjectPath>,
+    /// How to tell that it is ready; without it, ready means listening.
     #[serde(default)]
     pub readiness: Option<Readiness>,
-    /// Whether a rewritten port must be hidden from `getsockname` (cluster modes). Carried for a later stage.
+    /// Whether a rewritten port must be hidden from `getsockname` (cluster modes).
     #[serde(default)]
     pub spoof_getsockname: bool,
     /// Whether the tool gets the preload library.
@@ -119,7 +124,7 @@ pub struct Recipe {
 }
 
 /// Name of a recipe: lower-case letters, digits, hyphens and dots.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RecipeName(String);
 
@@ -191,9 +196,9 @@ pub enum Runs {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShortLived {
-    /// Subcommands; `*` stands for every one that no match table names.
+    /// Subcommands of one or more words; `*` stands for every one that no match table names.
     pub subcommands: Vec<String>,
-    /// Flags, wherever they stand, beside `--help` and `--version`.
+    /// Flags, wherever they stand, beside `--help` and `--version`; `--target=build` is one with that value.
     pub flags: Vec<String>,
 }
 
@@ -212,11 +217,62 @@ pub enum OnConflict {
 }
 
 /// How to tell that a service is ready.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Readiness {
     /// It answers `GET` on this path with a status below 500.
-    pub http_path: String,
+    pub http_path: HttpPath,
+}
+
+/// The path of a URL: it begins with `/` and holds neither blanks nor control characters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct HttpPath(String);
+
+impl HttpPath {
+    /// The path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for HttpPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(Self(text))
+        } else {
+            Err(format!(
+                "{text:?} is not the path of a URL, such as `/health`"
+            ))
+        }
+    }
+}
+
+/// A path inside the project, relative to the package.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ProjectPath(String);
+
+impl ProjectPath {
+    /// The path.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ProjectPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut parts = text.split('/');
+        if !text.is_empty() && parts.all(|part| !part.is_empty() && part != "..") {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is not a path inside the project"))
+        }
+    }
 }
 
 /// Whether a tool gets the preload library.

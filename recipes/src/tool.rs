@@ -2,7 +2,9 @@
 
 use crate::invocation::{Word, program_name};
 use crate::options::Options;
-use crate::unwrap::{is_python, node_takes_value, python_takes_value, runs_files};
+use crate::unwrap::{
+    is_python, node_takes_value, php_takes_value, python_takes_value, ruby_takes_value, runs_files,
+};
 
 /// A tool with its arguments.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(crate) struct Tool<'a> {
     pub(crate) file: Option<&'a str>,
     /// What follows: for an interpreter, what follows the module or file.
     pub(crate) args: &'a [Word],
+    /// It lies in the project's own `bin`, where a package manager of Node installs nothing.
+    pub(crate) in_project_bin: bool,
 }
 
 impl<'a> Tool<'a> {
@@ -26,8 +30,24 @@ impl<'a> Tool<'a> {
         if is_python(program) {
             return Some(Self::python(args));
         }
-        if runs_files(program) {
-            return Some(Self::runtime(program, args));
+        let is_deno_serve = program == "deno" && {
+            let start = Options::leading(args, |_| false).rest(args);
+            args.get(start).is_some_and(|word| word.as_str() == "serve")
+        };
+        match program {
+            "php" => return Some(Self::of_file("php", args, php_takes_value, &["-S", "-r"])),
+            "ruby" | "jruby" => {
+                return Some(Self::of_file(
+                    "ruby",
+                    args,
+                    ruby_takes_value,
+                    &["-e", "-run"],
+                ));
+            }
+            "java" => return Some(Self::java(args)),
+            _ if is_deno_serve => {}
+            _ if runs_files(program) => return Some(Self::runtime(program, args)),
+            _ => {}
         }
         // A program by path is a tool only where tools are installed; `./vite` is somebody's own script.
         let installed = !text.contains('/')
@@ -40,7 +60,39 @@ impl<'a> Tool<'a> {
             module: None,
             file: Some(program),
             args,
+            in_project_bin: matches!(text.strip_prefix("./").unwrap_or(text).split_once('/'), Some(("bin", rest)) if !rest.contains('/')),
         })
+    }
+
+    /// An interpreter whose flags stand before its file. With one of the flags `alone` it runs no file.
+    fn of_file(
+        program: &'a str,
+        args: &'a [Word],
+        takes_value: fn(&str) -> bool,
+        alone: &[&str],
+    ) -> Self {
+        let options = Options::leading(args, takes_value);
+        let at = options.rest(args);
+        let file = args.get(at).filter(|_| !options.has(alone));
+        Self {
+            program,
+            module: None,
+            file: file.map(|file| program_name(file.as_str())),
+            args: file.map_or(args, |_| &args[at + 1..]),
+            in_project_bin: false,
+        }
+    }
+
+    /// `java [-Dname=value]… -jar FILE …`: the flags before the file are the ones that matter.
+    fn java(args: &'a [Word]) -> Self {
+        let options = Options::leading(args, |flag| matches!(flag, "-jar" | "-cp" | "-classpath"));
+        Self {
+            program: "java",
+            module: None,
+            file: options.value(&["-jar"]).map(program_name),
+            args,
+            in_project_bin: false,
+        }
     }
 
     fn python(args: &'a [Word]) -> Self {
@@ -63,6 +115,7 @@ impl<'a> Tool<'a> {
             module,
             file: file.map(|file| program_name(file.as_str())),
             args: args.get(at..).unwrap_or(&[]),
+            in_project_bin: false,
         }
     }
 
@@ -85,6 +138,7 @@ impl<'a> Tool<'a> {
             module: None,
             file: args.get(at).map(|file| program_name(file.as_str())),
             args: args.get(at + 1..).unwrap_or(&[]),
+            in_project_bin: false,
         }
     }
 

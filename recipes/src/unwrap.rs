@@ -3,15 +3,20 @@
 //! Each step only reads; the words that remain keep their places in the user's command line.
 
 mod bun;
+mod deno;
 mod interpreter;
 mod npm;
 mod pnpm;
 mod prefix;
+mod task_runner;
+mod wrapper;
 mod yarn;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use interpreter::{is_python, node_takes_value, python_takes_value, runs_files};
+pub(crate) use interpreter::{
+    is_python, node_takes_value, php_takes_value, python_takes_value, ruby_takes_value, runs_files,
+};
 
 use crate::invocation::{Trail, Word, program_name, shown};
 use crate::{Package, Project};
@@ -54,13 +59,29 @@ pub(crate) fn step(words: &[Word], trail: &mut Trail, project: &dyn Project) -> 
         "yarn" | "yarnpkg" => yarn::yarn(args, trail, project),
         "bun" => bun::bun(args, trail, project),
         "bunx" => prefix::package_runner(args, &["-p", "--package"], "bunx"),
+        "deno" => deno::deno(args, trail, project),
         "node" => interpreter::node(words, trail, project),
+        "ruby" | "jruby" => interpreter::ruby(words),
         program if is_python(program) => interpreter::python(words),
         "nodemon" => prefix::nodemon(args, trail),
         "env" => prefix::env(args, trail),
         "cross-env" | "cross-env-shell" => prefix::cross_env(args, trail),
+        "dotenv" => prefix::dotenv(args, trail, project),
+        "env-cmd" => prefix::env_cmd(args, trail, project),
+        "sudo" | "doas" => prefix::sudo(args, trail),
         "sh" | "bash" | "dash" | "zsh" | "ash" => prefix::shell(args),
-        program => prefix::plain(program, args),
+        "uvx" => wrapper::uvx(args),
+        "pipx" => match args.split_first() {
+            Some((first, rest)) if first.as_str() == "run" => wrapper::uvx(rest),
+            _ => Step::ShortLived("`pipx` starts no server".to_owned()),
+        },
+        program @ ("nix" | "nix-shell") => wrapper::nix(program, args),
+        "cargo" => interpreter::cargo(args),
+        "make" | "gmake" => task_runner::make(args, trail, project),
+        "just" => task_runner::just(args, trail, project),
+        "task" | "go-task" => task_runner::task(args, trail, project),
+        "composer" => task_runner::composer(args, trail, project),
+        program => wrapper::plain_wrapper(program, args, trail),
     }
 }
 

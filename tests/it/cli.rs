@@ -212,7 +212,7 @@ fn port_type_and_name_are_the_users_to_choose() {
     let sandbox = sandbox();
     let plan = dry_run(&sandbox, &["--port", "4567"], &HTTP_SERVER);
     assert_eq!(plan["port"], 4567, "{plan}");
-    let plan = dry_run(&sandbox, &["--type", "docs"], &["sh", "-c", "serve"]);
+    let plan = dry_run(&sandbox, &["--type", "docs"], &["sh", "-c", "our-server"]);
     assert_eq!(plan["service_type"], "docs", "{plan}");
     let port = plan["port"].as_u64().expect("a port");
     assert!((4100..=4199).contains(&port), "{plan}");

@@ -249,10 +249,54 @@ fn what_may_bind_a_port_of_its_own_is_a_guess() {
     };
     assert!(guess(&["./serve"], 3000), "nobody knows what it is");
     assert!(guess(&["vite"], 5173), "its configuration may say anything");
+    assert!(
+        guess(&["nginx", "-c", "nginx.conf"], 8100),
+        "its port stands in its configuration"
+    );
     assert!(!guess(&["vite"], 5174), "it was told");
     assert!(
         !guess(&["vite", "--port", "5173"], 5173),
         "the user told it"
+    );
+}
+
+#[test]
+fn a_further_port_that_somebody_has_is_a_spare_one() {
+    let further = |command: &[&str], taken: &[u16], spares: &[u16]| {
+        let command = words(command);
+        let detection = detected(&command);
+        let mut spares: Vec<Port> = spares.iter().map(|&number| port(number)).collect();
+        let is_free = |port: Port| !taken.contains(&port.get());
+        let further = further_ports(&detection, &mut spares, is_free);
+        let ports = Ports {
+            main: port(10001),
+            extra: &further,
+        };
+        let plan = plan(&detection, &command, ports, Insistence::None, "");
+        (command_line(&plan.argv), plan.further, spares)
+    };
+    assert_eq!(
+        further(&["azurite"], &[10000, 10001], &[20000, 20001]),
+        (
+            "azurite --blobPort 10001 --queuePort 20001".to_owned(),
+            vec![port(20001)],
+            vec![port(20000)]
+        )
+    );
+    assert_eq!(
+        further(&["azurite", "--queuePort", "7000"], &[10001], &[20000]),
+        (
+            "azurite --queuePort 7000 --blobPort 10001".to_owned(),
+            vec![],
+            vec![port(20000)]
+        )
+    );
+    assert_eq!(further(&["azurite"], &[10001, 10002], &[]).1, []);
+    assert_eq!(further(&["vite"], &[5173], &[20000]).1, []);
+    assert_eq!(
+        further(&["partykit", "dev"], &[9229], &[20000]).2,
+        [port(20000)],
+        "it has no argument for its inspector"
     );
 }
 

@@ -6,6 +6,7 @@ use super::judge::{Judge, nothing};
 use super::{Asked, AskedFrom, Detection, Intercept, Outcome};
 use crate::asked::{Number, variable};
 use crate::invocation::{Origin, Trail};
+use crate::plan::{Plan, Replace};
 use crate::schema::EnvForm;
 
 /// The user's wish, and whether it is one that styxy can serve.
@@ -57,11 +58,54 @@ impl Judge<'_> {
         Wish::None
     }
 
-    /// The port that the last of these files that has one gives to one of these variables. What is no port is not
+    /// Sets these variables, or changes the words of the command that set them.
+    pub(super) fn plan_env(&self, forms: &[EnvForm], trail: &Trail, plan: &mut Plan) {
+        for form in forms {
+            match trail.assigned(&form.name) {
+                None => plan.env_reaches |= trail.env_reaches(&form.name),
+                Some(assignment) => match (assignment.origin, assignment.value.to_str()) {
+                    (Origin::Argv(at), Some(value)) => {
+                        plan.replace.extend(port_of(value).map(|start| Replace {
+                            at,
+                            before: format!("{}={}", form.name, &value[..start]),
+                            after: String::new(),
+                            is_argument: false,
+                        }));
+                    }
+                    // `PORT=${PORT:-3000}` lets the variable through.
+                    (Origin::Script, Some(value))
+                        if variable(value).is_some_and(|(name, _)| name == form.name) =>
+                    {
+                        plan.env_reaches |= trail.env_reaches(&form.name);
+                    }
+                    _ => {}
+                },
+            }
+            plan.env.push(self.with_host_of_user(form));
+        }
+    }
+
+    /// The form with the address that the user gave, so that only the port changes.
+    fn with_host_of_user(&self, form: &EnvForm) -> EnvForm {
+        let given = (self.command.env)(&form.name);
+        let given = given.as_ref().and_then(|value| value.to_str());
+        match given.and_then(|value| Some((value, port_of(value)?))) {
+            Some((value, start)) if start > 0 => EnvForm {
+                name: form.name.clone(),
+                value: format!("{}{{port}}", &value[..start]),
+            },
+            _ => form.clone(),
+        }
+    }
+
+    /// The port that the first of these files that has one gives to one of these variables; files that a wrapper was
+    /// given come before. What is no port is not
     /// taken for a wish there: nobody knows whether the program reads the file at all.
-    pub(super) fn wish_in_files(&self, files: &[String], forms: &[EnvForm], trail: &Trail) -> Wish {
-        for file in files {
-            let Some(text) = self.project.text(&trail.cwd.join(file)) else {
+    pub(super) fn wish_in_files(&self, files: &[&str], forms: &[EnvForm], trail: &Trail) -> Wish {
+        let named = trail.env_files.iter().rev().cloned();
+        let paths = named.chain(files.iter().map(|file| trail.cwd.join(file)));
+        for path in paths {
+            let Some(text) = self.project.text(&path) else {
                 continue;
             };
             let mut ports = forms.iter().filter_map(|form| assigned(&text, &form.name));
@@ -74,6 +118,12 @@ impl Judge<'_> {
         }
         Wish::None
     }
+}
+
+/// Where the port begins in `4000` or `127.0.0.1:4000`.
+fn port_of(value: &str) -> Option<usize> {
+    let start = value.rfind(':').map_or(0, |colon| colon + 1);
+    Number::parse(&value[start..]).map(|_| start)
 }
 
 /// The value of a variable in the text of a `.env` file: the last assignment counts, `export`, quotes and a comment
@@ -125,6 +175,7 @@ pub(super) fn conclude(detection: Detection, wish: &Wish) -> Detection {
                 outcome: Outcome::KeepsItsPort,
                 why,
                 intercept: Intercept::Off,
+                extra_ports: Vec::new(),
                 plan: nothing(detection.plan.len),
                 ..detection
             }

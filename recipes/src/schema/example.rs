@@ -49,6 +49,9 @@ pub struct Example {
     pub asked: Option<Port>,
     /// The port that is injected.
     pub port: Option<Port>,
+    /// The further ports that are injected with it, by name.
+    #[serde(default)]
+    pub extra: BTreeMap<String, Port>,
     /// Expected command line with that port.
     pub gives: Option<String>,
     /// Expected variables with that port, as `NAME=value`; absent means none.

@@ -2,6 +2,9 @@
 
 use serde::Deserialize;
 
+/// Begins the trigger of a table that goes by a dependency alone.
+pub(crate) const DEPENDENCY: &str = "+";
+
 /// Conditions that must all hold; the words of one list are alternatives unless said otherwise.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "RawMatch")]
@@ -10,16 +13,20 @@ pub struct Match {
     pub program: Vec<String>,
     /// Module that an interpreter runs: `http.server` in `python3 -m http.server`.
     pub module: Vec<String>,
-    /// Name without directory of the file that is run: `manage.py`, `server.js`; `*` is any file.
+    /// Name without directory of the file that is run: `manage.py`, `server.js`; `*` is any file, `*.html` any with
+    /// that ending.
     pub file: Vec<String>,
     /// First words after the program that are no flags, such as `dev` or `server start`; `""` is none.
     pub subcommand: Vec<String>,
-    /// Flags that must all be there.
+    /// Flags that must all be there; `--only=auth` with that value.
     pub flags: Vec<String>,
     /// Flags of which none may be there.
     pub without_flags: Vec<String>,
     /// Packages of which one must be in `dependencies` or `devDependencies`.
     pub dependency: Vec<String>,
+    /// Files of the project of which one must be there, at or above the working directory: `artisan`, or with a
+    /// text that must occur in it, `Gemfile: rails`.
+    pub manifest: Vec<Manifest>,
     /// Texts of which one must occur in the script that is run.
     pub script: Vec<String>,
 }
@@ -34,7 +41,39 @@ struct RawMatch {
     flags: Vec<String>,
     without_flags: Vec<String>,
     dependency: Vec<String>,
+    manifest: Vec<Manifest>,
     script: Vec<String>,
+}
+
+/// A file of the project, and a text that must occur in it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Manifest {
+    /// Its path, relative to the directory that it is looked for in.
+    pub file: String,
+    /// The text, in lower case; none means that the file has to be there, whatever it says.
+    pub text: Option<String>,
+}
+
+impl TryFrom<String> for Manifest {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (file, needle) = match text.split_once(": ") {
+            Some((file, needle)) => (file, Some(needle)),
+            None => (text.as_str(), None),
+        };
+        let inside = !file.is_empty() && !file.starts_with('/') && !file.contains("..");
+        if !inside || needle.is_some_and(str::is_empty) {
+            return Err(format!(
+                "manifest {text:?} is neither `FILE` nor `FILE: TEXT` with a file of the project"
+            ));
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            text: needle.map(str::to_ascii_lowercase),
+        })
+    }
 }
 
 impl TryFrom<RawMatch> for Match {
@@ -48,9 +87,9 @@ impl TryFrom<RawMatch> for Match {
             &raw.dependency,
             &raw.script,
         ];
-        if anchors.iter().all(|list| list.is_empty()) {
+        if raw.manifest.is_empty() && anchors.iter().all(|list| list.is_empty()) {
             return Err(
-                "empty match: give at least one of `program`, `module`, `file`, `dependency`, `script`",
+                "empty match: give at least one of `program`, `module`, `file`, `dependency`, `manifest`, `script`",
             );
         }
         if anchors.iter().any(|list| list.iter().any(String::is_empty)) {
@@ -64,6 +103,7 @@ impl TryFrom<RawMatch> for Match {
             flags: raw.flags,
             without_flags: raw.without_flags,
             dependency: raw.dependency,
+            manifest: raw.manifest,
             script: raw.script,
         })
     }
@@ -73,7 +113,7 @@ impl Match {
     /// How much the table says; the higher number wins.
     pub(crate) fn specificity(&self) -> u32 {
         let given = |list: &[String], weight: u32| if list.is_empty() { 0 } else { weight };
-        let any_file = self.file.iter().any(|file| file == "*");
+        let any_file = self.any_file();
         let subcommand_words = self
             .subcommand
             .iter()
@@ -88,6 +128,15 @@ impl Match {
             + given(&self.without_flags, 0x8)
             + given(&self.dependency, 0x4)
             + given(&self.script, 0x2)
+            + u32::from(!self.manifest.is_empty())
+    }
+
+    /// Whether the project has to tell what the command alone does not. Such a table is not for scripts that are
+    /// called `build` or `seed`.
+    pub(crate) fn goes_by_the_project(&self) -> bool {
+        let names_the_tool = !(self.program.is_empty() && self.module.is_empty())
+            || !(self.file.is_empty() || self.any_file());
+        !names_the_tool || !self.dependency.is_empty() || !self.manifest.is_empty()
     }
 
     /// Whether some command could match both tables and nothing but the recipes' order would decide.
@@ -95,8 +144,18 @@ impl Match {
         let overlap = |a: &[String], b: &[String]| {
             a.is_empty() && b.is_empty() || a.iter().any(|word| b.contains(word))
         };
-        let excludes =
-            |a: &Self, b: &Self| a.flags.iter().any(|flag| b.without_flags.contains(flag));
+        // `--only=auth` and `--only=ui` cannot both be.
+        let differs = |a: &str, b: &str| match (a.split_once('='), b.split_once('=')) {
+            (Some((name, value)), Some((other, other_value))) => {
+                name == other && value != other_value
+            }
+            _ => false,
+        };
+        let excludes = |a: &Self, b: &Self| {
+            a.flags.iter().any(|flag| {
+                b.without_flags.contains(flag) || b.flags.iter().any(|other| differs(flag, other))
+            })
+        };
         self.specificity() == other.specificity()
             && overlap(&self.program, &other.program)
             && overlap(&self.module, &other.module)
@@ -106,9 +165,19 @@ impl Match {
             && !excludes(other, self)
     }
 
+    /// Whether the table is for whatever command is run in such a project.
+    pub(crate) fn is_for_any_command(&self) -> bool {
+        self.program.is_empty() && self.module.is_empty() && self.file.is_empty()
+    }
+
+    /// Whether a file is asked for, but not by its name.
+    pub(crate) fn any_file(&self) -> bool {
+        self.file.iter().any(|file| file.starts_with('*'))
+    }
+
     /// The words by which the table is found in an index, see [`crate::catalog`].
     pub(crate) fn triggers(&self) -> Vec<String> {
-        let any_file = self.file.iter().any(|file| file == "*");
+        let any_file = self.any_file();
         if !self.module.is_empty() {
             self.module
                 .iter()
@@ -118,6 +187,11 @@ impl Match {
             self.file.iter().map(|file| format!("./{file}")).collect()
         } else if !self.program.is_empty() {
             self.program.clone()
+        } else if !self.dependency.is_empty() {
+            self.dependency
+                .iter()
+                .map(|name| format!("{DEPENDENCY}{name}"))
+                .collect()
         } else {
             vec!["*".to_owned()]
         }

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use styxy_protocol::Port;
 
+use super::RecipeName;
+
 /// How a port gets into a tool.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,8 +26,12 @@ pub struct PortRules {
     pub dotenv: Vec<String>,
     /// Which word after the subcommand a positional form is: 0 is the first.
     pub position: usize,
+    /// Where the added argument goes.
+    pub place: Placement,
     /// What the tool makes of the argument given twice.
     pub repeat: Repeat,
+    /// Further arguments that carry the same port: added with it, and changed where the user typed them.
+    pub also: Vec<ArgForm>,
     /// Words to add together with an added port, for tools that need a host with it.
     pub with: Vec<String>,
     /// Words that make the tool end rather than wander off to another port. Added by
@@ -37,17 +43,32 @@ pub struct PortRules {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExtraPort {
-    /// Name that tells it from the others.
-    pub name: String,
+    /// Name that tells it from the others of the recipe.
+    pub name: RecipeName,
     /// The port that it has by default.
     #[serde(default)]
     pub default: Option<Port>,
-    /// Arguments that carry it.
+    /// Arguments that carry it. The first is added, all are recognised.
     #[serde(default)]
     pub argv: Vec<ArgForm>,
     /// Variables that carry it.
     #[serde(default)]
     pub env: Vec<EnvForm>,
+    /// Flags of which one must be given for the tool to open it; none means that it always does.
+    #[serde(default)]
+    pub when: Vec<String>,
+}
+
+/// Where an added argument goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// To the end of the command, before a `--` of the tool's own.
+    #[default]
+    End,
+    /// Right after the subcommand, for tools that read no flags behind their first operand. A script's own words
+    /// cannot be parted, so there it is not added.
+    First,
 }
 
 /// What a tool makes of a port argument given twice.
@@ -81,10 +102,12 @@ pub enum ValueStyle {
     Address,
     /// It is a URL with the port.
     Url,
+    /// It is a setting, `port=4000`; the flag may be given several times for several settings.
+    Setting,
 }
 
 /// One form of the port argument, written as `--port {port}`, `--port={port}`, `-p{port}`, `{port}`,
-/// `{host}:{port}`, `-S 127.0.0.1:{port}`, `--listen tcp://127.0.0.1:{port}`.
+/// `{host}:{port}`, `-S 127.0.0.1:{port}`, `--listen tcp://127.0.0.1:{port}`, `-c port={port}`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct ArgForm {
@@ -108,6 +131,34 @@ pub struct EnvForm {
     pub value: String,
 }
 
+/// One word that keeps a tool from opening a browser: an argument such as `--no-open`, or a variable as
+/// `BROWSER=none`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum NoOpen {
+    /// An argument.
+    Argument(String),
+    /// A variable and its value.
+    Variable(String, String),
+}
+
+impl TryFrom<String> for NoOpen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=:/".contains(&byte);
+        if !text.bytes().all(harmless) {
+            return Err(format!("{text:?} is more than one word"));
+        }
+        if text.starts_with('-') || !text.contains('=') {
+            return Ok(Self::Argument(text));
+        }
+        let (name, value) = text.split_once('=').unwrap_or((&text, ""));
+        check_variable(name)?;
+        Ok(Self::Variable(name.to_owned(), value.to_owned()))
+    }
+}
+
 const PORT: &str = "{port}";
 const HOST: &str = "{host}";
 
@@ -123,9 +174,11 @@ impl TryFrom<String> for ArgForm {
             ValueStyle::Url
         } else if value.ends_with(":{port}") {
             ValueStyle::Address
+        } else if flag.is_some() && value.ends_with("={port}") {
+            ValueStyle::Setting
         } else {
             return Err(format!(
-                "form {text:?}: `{{port}}` must be the value or follow a `:`"
+                "form {text:?}: `{{port}}` must be the value or follow a `:` or `=`"
             ));
         };
         if flag.is_some_and(|flag| !flag.starts_with('-') || flag.bytes().any(|byte| byte <= b' '))
@@ -162,7 +215,7 @@ fn check_value(value: &str) -> Result<(), String> {
         return Err(format!("{value:?} does not contain `{{port}}`"));
     }
     let rest = rest.replacen(HOST, "", 1);
-    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b".:/[]_-".contains(&byte);
+    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b".:/[]_-=".contains(&byte);
     if rest.bytes().all(harmless) {
         Ok(())
     } else {
@@ -177,15 +230,7 @@ impl TryFrom<String> for EnvForm {
 
     fn try_from(text: String) -> Result<Self, String> {
         let (name, value) = text.split_once('=').unwrap_or((&text, PORT));
-        let word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-        if name.is_empty() || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(word) {
-            return Err(format!("{name:?} is not the name of a variable"));
-        }
-        if is_dangerous(name) {
-            return Err(format!(
-                "variable `{name}` decides what programs load or run; a recipe may not set it"
-            ));
-        }
+        check_variable(name)?;
         check_value(value)?;
         if value.contains(HOST) {
             return Err(format!("{text:?}: give a literal host"));
@@ -195,6 +240,20 @@ impl TryFrom<String> for EnvForm {
             value: value.to_owned(),
         })
     }
+}
+
+/// Whether a recipe may set a variable of this name.
+fn check_variable(name: &str) -> Result<(), String> {
+    let word = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || name.as_bytes()[0].is_ascii_digit() || !name.bytes().all(word) {
+        return Err(format!("{name:?} is not the name of a variable"));
+    }
+    if is_dangerous(name) {
+        return Err(format!(
+            "variable `{name}` decides what programs load or run; a recipe may not set it"
+        ));
+    }
+    Ok(())
 }
 
 /// Variables through which a value could load code or move files, whatever it is.
@@ -223,6 +282,12 @@ impl ArgForm {
     /// Whether styxy can write the form by itself, which a `{host}` that only the user knows forbids.
     pub(crate) fn can_be_added(&self) -> bool {
         !self.value.contains(HOST)
+    }
+
+    /// What stands before the port in a setting.
+    pub(crate) fn setting(&self) -> Option<&str> {
+        let value = self.value.strip_suffix(PORT);
+        value.filter(|_| self.style == ValueStyle::Setting)
     }
 
     /// The words of the form with this port.

@@ -84,9 +84,11 @@ fn run(words: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
         return step;
     }
     let text = name.as_str();
-    let is_file = [".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts"]
-        .iter()
-        .any(|ending| text.ends_with(ending));
+    let is_file = [
+        ".ts", ".tsx", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".html",
+    ]
+    .iter()
+    .any(|ending| text.ends_with(ending));
     if is_file || project.exists(&trail.cwd.join(text)) {
         return Step::Tool;
     }

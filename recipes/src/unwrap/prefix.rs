@@ -1,112 +1,10 @@
-//! Wrappers that run the words after them: `env`, `cross-env`, `timeout`, `nohup`, `nodemon`, `sh -c` and their like.
+//! Wrappers with rules of their own: `env`, `cross-env`, `dotenv`, `env-cmd`, `sudo`, `nodemon`, `sh -c`.
 
-use super::{Step, as_program, change_dir};
-use crate::invocation::{Trail, Word, program_name};
+use super::{Step, as_program, change_dir, lexically_joined};
+use crate::Project;
+use crate::invocation::{Origin, Trail, Word, program_name};
 use crate::options::Options;
 use crate::words::{self, Line, assignment};
-
-/// How much a plain wrapper takes before the command.
-struct Plain {
-    program: &'static str,
-    /// Words before the wrapper's flags, such as `run` of `poetry run`.
-    subcommand: &'static str,
-    value_flags: &'static [&'static str],
-    /// Words after its flags, such as the duration of `timeout`.
-    takes: usize,
-}
-
-const fn wrapper(
-    program: &'static str,
-    subcommand: &'static str,
-    value_flags: &'static [&'static str],
-    takes: usize,
-) -> Plain {
-    Plain {
-        program,
-        subcommand,
-        value_flags,
-        takes,
-    }
-}
-
-const PLAIN: [Plain; 17] = [
-    wrapper("exec", "", &["-a"], 0),
-    wrapper("command", "", &[], 0),
-    wrapper("nohup", "", &[], 0),
-    wrapper("time", "", &["-f", "--format", "-o", "--output"], 0),
-    wrapper("timeout", "", &["-s", "--signal", "-k", "--kill-after"], 1),
-    wrapper("nice", "", &["-n", "--adjustment"], 0),
-    wrapper("ionice", "", &["-c", "--class", "-n", "--classdata"], 0),
-    wrapper(
-        "stdbuf",
-        "",
-        &["-i", "-o", "-e", "--input", "--output", "--error"],
-        0,
-    ),
-    wrapper("dotenv", "", &["-e", "-c", "-v", "-p"], 0),
-    wrapper(
-        "env-cmd",
-        "",
-        &["-f", "--file", "-e", "--environments", "-r", "--rc-file"],
-        0,
-    ),
-    wrapper("poetry", "run", &[], 0),
-    wrapper("pipenv", "run", &[], 0),
-    wrapper("pdm", "run", &["-p", "--project"], 0),
-    wrapper("rye", "run", &[], 0),
-    wrapper("hatch", "run", &[], 0),
-    wrapper(
-        "uv",
-        "run",
-        &[
-            "--with",
-            "--with-editable",
-            "--with-requirements",
-            "-p",
-            "--python",
-            "--extra",
-            "--group",
-            "--only-group",
-            "--env-file",
-            "--package",
-            "--project",
-            "--directory",
-            "--index",
-        ],
-        0,
-    ),
-    wrapper("bundle", "exec", &[], 0),
-];
-
-/// A wrapper of the table, else the tool itself.
-pub(super) fn plain(program: &str, args: &[Word]) -> Step {
-    let Some(wrapper) = PLAIN.iter().find(|wrapper| wrapper.program == program) else {
-        return Step::Tool;
-    };
-    let args = if wrapper.subcommand.is_empty() {
-        args
-    } else {
-        match args.split_first() {
-            Some((first, rest)) if first.as_str() == wrapper.subcommand => rest,
-            Some((first, _)) if !first.is_flag() => {
-                return Step::ShortLived(format!(
-                    "`{program} {}` starts no server",
-                    first.as_str()
-                ));
-            }
-            _ => return Step::Tool,
-        }
-    };
-    let options = Options::leading(args, |flag| wrapper.value_flags.contains(&flag));
-    // `uv run -m module` and the like are not a command.
-    if options.has(&["-m", "--module", "--help", "--version"]) {
-        return Step::Tool;
-    }
-    match args.get(options.rest(args) + wrapper.takes..) {
-        Some(rest) if !rest.is_empty() => Step::Peel(rest.to_vec()),
-        _ => Step::Tool,
-    }
-}
 
 /// `bunx`, `pnpx` and others that fetch a package and run its program.
 pub(super) fn package_runner(args: &[Word], value_flags: &[&str], runner: &str) -> Step {
@@ -159,6 +57,122 @@ pub(super) fn env(args: &[Word], trail: &mut Trail) -> Step {
 pub(super) fn cross_env(args: &[Word], trail: &mut Trail) -> Step {
     after_assignments(args, trail).map_or_else(
         || Step::ShortLived("`cross-env` without a command ends at once".to_owned()),
+        Step::Peel,
+    )
+}
+
+/// `dotenv [-e FILE]… [-v NAME=VALUE]… [--] COMMAND` sets the variables of its files that are not set, with `-o` all.
+pub(super) fn dotenv(args: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
+    const FILES: [&str; 5] = ["-e", "-f", "--file", "--env-file", "--env"];
+    let options = Options::leading(args, |flag| {
+        FILES.contains(&flag) || matches!(flag, "-c" | "-v" | "-p" | "--convention")
+    });
+    if options.has(&["-p", "--help", "--version"]) {
+        return Step::ShortLived("`dotenv` prints".to_owned());
+    }
+    let given = options
+        .flags
+        .iter()
+        .filter(|flag| FILES.contains(&flag.name));
+    let mut files: Vec<&str> = given
+        .filter_map(|flag| flag.value.map(|(_, _, file)| file))
+        .collect();
+    if files.is_empty() {
+        files.push(".env");
+    }
+    // The first file that has a variable counts, and the last one of the trail.
+    for file in files.into_iter().rev() {
+        set_by_file(
+            file,
+            options.has(&["-o", "--override", "--overload"]),
+            trail,
+            project,
+        );
+    }
+    for flag in options.flags.iter().filter(|flag| flag.name == "-v") {
+        if let Some((at, 0, text)) = flag.value
+            && let Some((name, value)) = assignment(text)
+        {
+            trail.assign(name, value, args[at].origin);
+        }
+    }
+    behind(args, &options, "dotenv")
+}
+
+/// `env-cmd [-f FILE] COMMAND` sets all variables of its file, unless `--no-override` is given.
+pub(super) fn env_cmd(args: &[Word], trail: &mut Trail, project: &dyn Project) -> Step {
+    let options = Options::leading(args, |flag| {
+        matches!(
+            flag,
+            "-f" | "--file" | "-e" | "--environments" | "-r" | "--rc-file"
+        )
+    });
+    if !options.has(&["-e", "--environments", "-r", "--rc-file"]) {
+        let file = options.value(&["-f", "--file"]).unwrap_or(".env");
+        set_by_file(file, !options.has(&["--no-override"]), trail, project);
+    }
+    behind(args, &options, "env-cmd")
+}
+
+fn behind(args: &[Word], options: &Options<'_>, wrapper: &str) -> Step {
+    match &args[options.rest(args)..] {
+        [] => Step::ShortLived(format!("`{wrapper}` without a command ends at once")),
+        rest => Step::Peel(rest.to_vec()),
+    }
+}
+
+fn set_by_file(file: &str, overrides: bool, trail: &mut Trail, project: &dyn Project) {
+    let path = lexically_joined(&trail.cwd, file);
+    if !overrides {
+        trail.env_files.push(path);
+        return;
+    }
+    for line in project.text(&path).unwrap_or_default().lines() {
+        let line = line.trim_start();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        if let Some((name, value)) = assignment(line) {
+            let value = value.trim().trim_matches(['"', '\'', '`']);
+            trail.assign(name, value, Origin::Script);
+        }
+    }
+}
+
+/// `sudo [-E] [-u USER] [NAME=VALUE]… COMMAND`: the environment does not get through, unless `-E` is given.
+pub(super) fn sudo(args: &[Word], trail: &mut Trail) -> Step {
+    let options = Options::leading(args, |flag| {
+        matches!(
+            flag,
+            "-u" | "--user"
+                | "-g"
+                | "--group"
+                | "-h"
+                | "--host"
+                | "-p"
+                | "-D"
+                | "--chdir"
+                | "-C"
+                | "-T"
+        )
+    });
+    if options.has(&[
+        "-e",
+        "--edit",
+        "-l",
+        "--list",
+        "-v",
+        "-k",
+        "-V",
+        "--version",
+        "--help",
+    ]) {
+        return Step::ShortLived("`sudo` runs nothing".to_owned());
+    }
+    if let Some(dir) = options.value(&["-D", "--chdir"]) {
+        change_dir(trail, dir);
+    }
+    trail.env_cleared |= !options.has(&["-E", "--preserve-env"]);
+    after_assignments(&args[options.rest(args)..], trail).map_or_else(
+        || Step::Unknown("`sudo` starts a shell".to_owned()),
         Step::Peel,
     )
 }

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use styxy_protocol::Port;
 use styxy_recipes::schema::{Example, ExampleOutcome, RecipeFile};
-use styxy_recipes::{Catalog, Detection, Outcome, RecipeSource};
+use styxy_recipes::{Catalog, Detection, Outcome, Ports, RecipeSource};
 
 use crate::sandbox::{ROOT, Sandbox, argv};
 
@@ -137,7 +138,24 @@ fn check_injection(
     let Some(port) = example.port else {
         return;
     };
-    let injection = found.inject(port, &argv(&example.run));
+    let extra: Vec<(&str, Port)> = example
+        .extra
+        .iter()
+        .map(|(name, port)| (name.as_str(), *port))
+        .collect();
+    for (name, _) in &extra {
+        let names: Vec<&str> = found.extra_ports.iter().map(|port| &*port.name).collect();
+        expect(
+            "further port",
+            format!("{}", names.contains(name)),
+            "true".to_owned(),
+        );
+    }
+    let ports = Ports {
+        main: port,
+        extra: &extra,
+    };
+    let injection = found.inject(ports, &argv(&example.run));
     let gives = example.gives.as_deref().unwrap_or(&example.run);
     expect(
         "gives",

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod docs;
 mod examples;
 mod injection;
 mod properties;
 mod sandbox;
 mod user_recipes;
+mod wrappers;

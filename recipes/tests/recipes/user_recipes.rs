@@ -1,5 +1,6 @@
 //! Recipes of the user: they win, and broken ones are reported at their place.
 
+use styxy_protocol::Port;
 use styxy_recipes::{Catalog, Outcome, RecipeSource};
 
 use crate::examples::builtin_files;
@@ -49,7 +50,7 @@ fn a_recipe_of_the_user_is_in_force() {
         (Outcome::Service, "mine")
     );
     assert_eq!(found.asked_port.unwrap().port.get(), 4200);
-    let injection = found.inject("4300".parse().unwrap(), &command);
+    let injection = found.inject(Port::new(4300).unwrap(), &command);
     assert_eq!(injection.argv, argv("mine -l 0.0.0.0:4300"));
     let env: Vec<_> = injection
         .env
@@ -127,7 +128,7 @@ fn a_broken_file_is_left_out_and_the_others_stay() {
 #[test]
 fn faults_are_shown_at_their_place() {
     insta::assert_snapshot!(errors(&[&GOOD.replace("default = 4100", "\tdefalt = 4100")]), @r#"
-    a.toml:8:2: unknown field `defalt`, expected one of `default`, `tell_default`, `argv`, `env`, `asked_env`, `dotenv`, `position`, `repeat`, `with`, `strict`
+    a.toml:8:2: unknown field `defalt`, expected one of `default`, `tell_default`, `argv`, `env`, `asked_env`, `dotenv`, `position`, `place`, `repeat`, `also`, `with`, `strict`
        defalt = 4100
        ^
     "#);
@@ -147,7 +148,7 @@ fn faults_are_shown_at_their_place() {
                 ^
     "#);
     insta::assert_snapshot!(errors(&[&GOOD.replace("program = [\"mine\"]", "subcommand = [\"dev\"]")]), @r#"
-    a.toml:5:1: empty match: give at least one of `program`, `module`, `file`, `dependency`, `script`
+    a.toml:5:1: empty match: give at least one of `program`, `module`, `file`, `dependency`, `manifest`, `script`
       [[recipe.match]]
       ^
     "#);
