@@ -90,6 +90,8 @@ fn by_recipe(
     let around = Surroundings {
         package: &|| unwrap::nearest(&trail.cwd, project).map(|(_, package)| package),
         script: None,
+        manifest: &|_| false,
+        is_chore: false,
     };
     match matching::best(catalog, &tool, &around) {
         Matched::Service(recipe, _) => Some(recipe.service_type.clone()),

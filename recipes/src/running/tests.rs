@@ -84,7 +84,7 @@ const PROCESSES: &[(&str, &str)] = &[
         "proxy",
     ),
     ("postgres:␣16/main:␣checkpointer", "database"),
-    ("redis-server␣*:6379", "database"),
+    ("redis-server␣*:6379", "infrastructure"),
     ("npm␣run␣dev", "dev"),
     ("npm␣run␣storybook", "storybook"),
     ("ng␣serve␣--port␣4200", "dev"),
