@@ -150,7 +150,8 @@ pub(crate) enum Unmanaged {
     Start(#[from] background::StartError),
     /// There may be one service of the type, and it has its lease, but there is nobody to follow.
     #[error(
-        "one `{service_type}` service at a time: {why} has the lease of port {port}; going on without one"
+        "one `{service_type}` service at a time: {why} has the lease of port {port}{}; going on without one",
+        remedy(*why, *port)
     )]
     OnlyOne {
         /// The type.
@@ -163,6 +164,28 @@ pub(crate) enum Unmanaged {
     /// It does not answer as it should.
     #[error("going on without the daemon: {0}")]
     Client(#[from] ClientError),
+}
+
+impl Unmanaged {
+    /// Ports that the daemon has given to others, as far as its answer says: free in the kernel perhaps, but not ours.
+    fn leased(&self) -> Vec<Port> {
+        match self {
+            Self::OnlyOne { port, .. } => vec![*port],
+            Self::Client(ClientError::Refused(answer)) => answer
+                .context
+                .as_ref()
+                .map(|context| context.allocated_ports.clone())
+                .unwrap_or_default(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn remedy(why: NotFollowed, port: Port) -> String {
+    match why {
+        NotFollowed::Idle => format!(" (`styxy release {port}` ends it)"),
+        NotFollowed::Ourselves | NotFollowed::Ended => String::new(),
+    }
 }
 
 /// What came of asking for a port.
@@ -222,7 +245,9 @@ fn choose(
                 holder: answer.holder.unwrap_or(UNKNOWN),
             })
         }
-        (Err(reason), _) => without_daemon(wish).map(|lease| Acquired::Port(lease, Some(reason))),
+        (Err(reason), _) => {
+            without_daemon(wish, &reason.leased()).map(|lease| Acquired::Port(lease, Some(reason)))
+        }
     }
 }
 
@@ -327,7 +352,7 @@ pub(crate) fn preview(
     let client = places.map(|places| Client::new(places.socket(), context.build));
     let answer = client.map(|client| (client.allocate(&request), client));
     let Some((Ok(answer), client)) = answer else {
-        return Ok((without_daemon(wish)?, false));
+        return Ok((without_daemon(wish, &[])?, false));
     };
     let service = answer
         .existing
@@ -335,7 +360,7 @@ pub(crate) fn preview(
     let is_followed = match service {
         None => false,
         Some(Ok(_)) => true,
-        Some(Err(_)) => return Ok((without_daemon(wish)?, false)),
+        Some(Err(_)) => return Ok((without_daemon(wish, &[])?, false)),
     };
     let lease = Lease {
         id: String::new(),

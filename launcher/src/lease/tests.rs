@@ -141,7 +141,7 @@ fn why_there_is_no_lease_is_told_with_what_there_is_instead() {
     going on without the daemon: neither `STYXY_HOME` nor `HOME` is an absolute path
     going on without the daemon: the daemon is stopped; `kill -CONT 77` lets it go on
     going on without the daemon: the daemon does not answer; `styxy daemon stop` ends it
-    one `ai` service at a time: one that does not run has the lease of port 11430; going on without one
+    one `ai` service at a time: one that does not run has the lease of port 11430 (`styxy release 11430` ends it); going on without one
     one `ai` service at a time: the run around this one has the lease of port 11430; going on without one
     ");
 }

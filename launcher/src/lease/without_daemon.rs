@@ -22,11 +22,13 @@ const LAST_RESORT: Port = Port::new(3000).unwrap();
 /// The type whose ports serve for a type that only the daemon may know.
 const FALLBACK_TYPE: &str = "dev";
 
-/// A port for this wish, free at this moment.
-pub(super) fn without_daemon(wish: &Wish) -> Result<Lease, Taken> {
+/// A port for this wish, free at this moment and none of `leased`.
+pub(super) fn without_daemon(wish: &Wish, leased: &[Port]) -> Result<Lease, Taken> {
     let placement = Placement::new(kernel::ephemeral_range());
     let claimed = RefCell::new(None);
-    let is_free = |port: Port| kernel::port_is_free(port) && is_unclaimed(port, &claimed);
+    let is_free = |port: Port| {
+        !leased.contains(&port) && kernel::port_is_free(port) && is_unclaimed(port, &claimed)
+    };
     let port = choose(wish, &placement, is_free)?;
     let port = port
         .or_else(|| random_port().filter(|&port| is_free(port)))
@@ -210,8 +212,8 @@ mod tests {
     #[test]
     fn two_launchers_without_a_daemon_have_different_ports() {
         let (one, other) = (
-            without_daemon(&wish()).unwrap(),
-            without_daemon(&wish()).unwrap(),
+            without_daemon(&wish(), &[]).unwrap(),
+            without_daemon(&wish(), &[]).unwrap(),
         );
         assert_ne!(one.port, other.port);
         assert_ne!(one.id, other.id);
@@ -219,6 +221,13 @@ mod tests {
             assert_eq!(lease.spares.len(), 2, "{lease:?}");
             assert!(!lease.spares.contains(&lease.port), "{lease:?}");
         }
+    }
+
+    #[test]
+    fn a_port_that_is_leased_to_others_is_none_to_take() {
+        let leased: Vec<Port> = (3000..=3090).filter_map(Port::new).collect();
+        let lease = without_daemon(&wish(), &leased).unwrap();
+        assert!(!leased.contains(&lease.port), "{lease:?}");
     }
 
     #[test]
