@@ -1,12 +1,27 @@
 //! The smallest real service, `python3 -m http.server 8000`, through everything that the README promises of it.
 
 use nix::sys::signal::Signal;
-use styxy_tests::{Deadline, Host};
+use styxy_tests::{Deadline, Host, Running};
 
 use crate::sandbox;
 use crate::server::{auto_assigned, leases};
 
 const HTTP_SERVER: [&str; 4] = ["python3", "-m", "http.server", "8000"];
+
+/// Waits until the server has done with the request before: Python swallows an interrupt that comes while it drops
+/// what that request has left.
+fn wait_at_rest(run: &Running) {
+    let at_rest = styxy_tests::eventually(Deadline::short(), || {
+        let tree = run.tree();
+        let mut servers = tree
+            .iter()
+            .filter(|it| it.command_line().starts_with("python"));
+        servers
+            .all(styxy_tests::ProcessId::is_at_rest)
+            .then_some(())
+    });
+    assert!(at_rest.is_some(), "{run:?}");
+}
 
 #[test]
 fn a_taken_port_is_told_in_one_line_and_the_next_one_answers() {
@@ -31,13 +46,15 @@ fn a_taken_port_is_told_in_one_line_and_the_next_one_answers() {
 fn styxy_says_nothing_when_nothing_is_in_the_way() {
     let sandbox = sandbox();
     let mut run = sandbox.managed(HTTP_SERVER).spawn();
-    run.line_with("Serving HTTP on", Deadline::short());
+    sandbox.page(8000, "/", "Directory listing", Deadline::short());
+    wait_at_rest(&run);
     run.control_c(Deadline::short());
     let managed = run.end(Deadline::short());
     assert_eq!(managed.notices(), Vec::<&str>::new());
 
     let mut run = sandbox.command(HTTP_SERVER).spawn();
-    run.line_with("Serving HTTP on", Deadline::short());
+    sandbox.page(8000, "/", "Directory listing", Deadline::short());
+    wait_at_rest(&run);
     run.control_c(Deadline::short());
     let bare = run.end(Deadline::short());
     assert_eq!(managed.status, bare.status);
@@ -51,6 +68,8 @@ fn control_c_at_a_terminal_ends_it_as_it_ends_the_bare_command() {
     for call in [sandbox.command(HTTP_SERVER), sandbox.managed(HTTP_SERVER)] {
         let mut run = call.on_terminal();
         run.line_with("Serving HTTP on", Deadline::short());
+        sandbox.page(8000, "/", "Directory listing", Deadline::short());
+        wait_at_rest(&run);
         statuses.push(run.control_c(Deadline::short()));
         sandbox.wait_free(8000, Deadline::short());
     }

@@ -42,6 +42,13 @@ impl ProcessId {
         Self::of(self.pid) == Some(*self)
     }
 
+    /// Whether it has one thread, and that one waits for something.
+    pub fn is_at_rest(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        let is_alone = threads.is_ok_and(|threads| threads.count() == 1);
+        is_alone && Stat::of(self.pid).is_some_and(|stat| stat.state == 'S')
+    }
+
     /// Its command line, with spaces between the arguments.
     pub fn command_line(&self) -> String {
         let line = std::fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
