@@ -22,6 +22,7 @@ use crate::manage::{broken_configuration, failed, status, with_causes, with_cons
 use crate::observe::{self, ProjectFiles};
 use crate::output;
 use crate::places::Places;
+use crate::sys::code;
 use crate::sys::detach::{self, Detached};
 
 /// How long a daemon that was asked to stop may take.
@@ -59,6 +60,7 @@ fn serve_here(context: &Context, places: &Places, args: &DaemonStartArgs) -> Exi
         Box::new(move || {
             output::print(&format!("Styxy daemon listens on {}\n", socket.display()));
             print_address(port);
+            code::let_go();
         }),
     );
     config.broken_config = BrokenConfig::Refuse;
@@ -81,6 +83,8 @@ fn serve_in_background(context: &Context, places: &Places, args: &DaemonStartArg
     let on_ready = || {
         // If the null device cannot be opened, whoever waits goes on after its time is up.
         drop(detach::silence_stderr());
+        // A daemon is idle nearly always, and starting takes more code than serving.
+        code::let_go();
     };
     match styxy_daemon::run(config(context, places, args, log, Box::new(on_ready))) {
         Ok(_) => ExitCode::SUCCESS,

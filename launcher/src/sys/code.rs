@@ -15,7 +15,7 @@ unsafe extern "C" {
 
 /// Lets go of the code that was needed until now: it is in the page cache, and what is needed once more comes back from there.
 ///
-/// A launcher lives as long as its command and does next to nothing meanwhile. Between the two names there is nothing that
+/// A launcher lives as long as its command and does next to nothing meanwhile, as a daemon does. Between the two names there is nothing that
 /// anybody writes to: relocated data lies behind the code.
 pub(crate) fn let_go() {
     let (start, end) = (&raw const START, &raw const END);
