@@ -1,8 +1,8 @@
 //! The running port authority: allocator and journal behind one lock, and the tasks that watch processes.
 //!
 //! A request locks, asks the allocator once, writes the journal, unlocks and only then answers, so an answer
-//! is never ahead of the state. Invariant: nothing is awaited and nothing slower than a file append or a
-//! probe of the kernel happens while the lock is held.
+//! is never ahead of the state. Invariant: nothing is awaited while the lock is held, and nothing
+//! slower happens than a file append, a probe of the kernel or, when the configuration is changed, writing a small file.
 
 mod afterlife;
 mod configuration;

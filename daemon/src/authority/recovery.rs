@@ -99,7 +99,8 @@ impl Core {
 
 fn validate_state(remarks: &[String], dropped: usize, degraded: Option<&str>) -> RecoveryStep {
     let mut sentences = remarks.to_vec();
-    sentences.extend(degraded.map(str::to_owned));
+    let news = degraded.filter(|reason| !remarks.iter().any(|remark| remark == reason));
+    sentences.extend(news.map(str::to_owned));
     if sentences.is_empty() {
         sentences.push("the journal is whole".to_owned());
     }

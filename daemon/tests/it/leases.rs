@@ -167,7 +167,7 @@ fn a_lease_is_released_by_its_port_too() {
     let again = daemon.release(&port);
     assert_eq!(
         (again.status, &again.body["error"]),
-        (400, &json!(format!("Lock ID {port} not found")))
+        (400, &json!(format!("no lease has port {port}")))
     );
     for wrong in ["0", "65536", "3000x", "port"] {
         let answer = daemon.release(wrong);

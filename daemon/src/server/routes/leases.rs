@@ -74,15 +74,25 @@ async fn release(
     let name: LeaseName = id.parse()?;
     let released = context.authority.release(name);
     // The documented API says 400 here, not 404.
-    let (port, message) =
-        match released.ok_or_else(|| Fault::no_lease(StatusCode::BAD_REQUEST, name))? {
-            Released::Now(port) => (port, format!("Port {port} released")),
-            Released::Later(port) => (
-                port,
-                format!("Port {port} is released as soon as nothing listens on it"),
-            ),
-        };
+    let (port, message) = match released.ok_or_else(|| no_lease(name))? {
+        Released::Now(port) => (port, format!("Port {port} released")),
+        Released::Later(port) => (
+            port,
+            format!("Port {port} is released as soon as nothing listens on it"),
+        ),
+    };
     Ok(done(port, message))
+}
+
+fn no_lease(name: LeaseName) -> Fault {
+    let status = StatusCode::BAD_REQUEST;
+    match name {
+        LeaseName::Id(id) => Fault::no_lease(status, id),
+        LeaseName::Port(port) => {
+            let error = format!("no lease has port {port}");
+            Fault::new(status, ErrorCode::LeaseNotFound, error)
+        }
+    }
 }
 
 async fn heartbeat(
